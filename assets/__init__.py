@@ -1,0 +1,1 @@
+"""Data that ships with wavellama: cards, the architecture table, the language table."""

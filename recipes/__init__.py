@@ -1,0 +1,1 @@
+"""Recipes that ship with wavellama, as YAML files to run or to copy."""

@@ -1,0 +1,1 @@
+"""Audio in: files, bytes and arrays become mono 16 kHz waveforms."""

@@ -1,0 +1,1 @@
+"""Data sets: utterances, and the reader that turns them into batches."""

@@ -1,0 +1,1 @@
+"""Where model, prompt and search meet: from a batch to hypotheses."""

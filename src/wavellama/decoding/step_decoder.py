@@ -1,0 +1,81 @@
+"""The decoder's modules as the search sees them: plain, and exact for every row by itself.
+
+Each row has a key/value cache of its own, so that rows of different lengths never meet in one
+attention and a row's result cannot depend on its neighbours.
+
+Shapes: N rows, B hypotheses of all rows, S decoder positions, M decoder width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from fairseq2.nn import BatchLayout, IncrementalStateBag
+from torch import Tensor
+
+from wavellama.model.model import Wav2Vec2LlamaModel
+
+
+@dataclass
+class _RowCache:
+    """The cache of one row's hypotheses, which are adjacent in the list of all."""
+
+    state_bag: IncrementalStateBag
+    num_hypotheses: int = 1
+
+
+@final
+class ModuleStepDecoder:
+    """Runs fairseq2's decoder modules, one row at a time (a ``search.StepDecoder``)."""
+
+    def __init__(self, model: Wav2Vec2LlamaModel, contexts: Sequence[Tensor]) -> None:
+        """
+        :param model: the model, in eval mode.
+        :param contexts: each row's embedded prompt. *Shape of each:* (S, M).
+        """
+        self._model = model
+        self._contexts = contexts
+        # One more than the longest sequence: fairseq2 counts the next step before it is taken.
+        max_num_steps = model.max_generation_length + 1
+        self._rows = [_RowCache(IncrementalStateBag(max_num_steps)) for _ in contexts]
+
+    def prefill(self) -> Tensor:
+        """Read the prompts; return log-probabilities of each row's first token. (N, V)."""
+        pairs = zip(self._rows, self._contexts, strict=True)
+        return torch.cat([self._advance(row, context[None]) for row, context in pairs])
+
+    def reorder(self, parents: list[int]) -> None:
+        """Replace the list: new hypothesis i continues the old hypothesis ``parents[i]``."""
+        rows, begin = [], 0
+        for row in self._rows:
+            end = begin + row.num_hypotheses
+            own = [parent - begin for parent in parents if begin <= parent < end]
+            if own:
+                if own != list(range(row.num_hypotheses)):
+                    row.state_bag.reorder(torch.tensor(own, device=self._contexts[0].device))
+                rows.append(_RowCache(row.state_bag, len(own)))
+            begin = end
+        self._rows = rows
+
+    def step(self, tokens: list[int]) -> Tensor:
+        """Append one token to each hypothesis; return the next log-probabilities. (B, V)."""
+        device, dtype = self._contexts[0].device, self._contexts[0].dtype
+        ids = torch.tensor(tokens, device=device)[:, None]
+        seqs = self._model.embed_text(ids, dtype)  # (B, 1, M)
+        parts = seqs.split([row.num_hypotheses for row in self._rows])
+        pairs = zip(self._rows, parts, strict=True)
+        return torch.cat([self._advance(row, part) for row, part in pairs])
+
+    def _advance(self, row: _RowCache, seqs: Tensor) -> Tensor:
+        """Feed embeddings (B, S, M) to one row; return its next log-probabilities (B, V)."""
+        hidden = self._model.llama_decoder(
+            seqs, BatchLayout.of(seqs), state_bag=row.state_bag
+        )
+        row.state_bag.increment_step_nr(seqs.size(1))
+        logits = self._model.final_proj(hidden[:, -1])
+        return torch.log_softmax(
+            logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)
+        )

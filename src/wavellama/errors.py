@@ -1,0 +1,109 @@
+"""One small exception per failure; each names the offending value and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+
+
+class WavellamaError(Exception):
+    """Base of all errors that a user can cause and mend.
+
+    ``exit_code`` is what the command line returns: 2 for a wrong request, 1 for a request that
+    is right but met a bad file or resource (fairseq2's convention).
+    """
+
+    exit_code = 2
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Return up to ``count`` of the names in ``known`` that look like ``name``, best first."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    return [by_lower[key] for key in get_close_matches(name.lower(), by_lower, count, 0.5)]
+
+
+def suggestion(near: Collection[str]) -> str:
+    """Return " Did you mean ...?" for the names in ``near``, or an empty string."""
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+class UnknownNameError(WavellamaError):
+    """A name (card, recipe, tokenizer, component...) is not known."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        self.kind, self.name, self.near = kind, name, nearest(name, known)
+        super().__init__(f"{name} is not a known {kind}.{suggestion(self.near)}{hint}")
+
+
+class UnknownLanguageError(WavellamaError):
+    """A language code is not in the table of the model."""
+
+    def __init__(self, code: str, near: list[str]) -> None:
+        self.code, self.near = code, near
+        super().__init__(
+            f"{code!r} is not a known language code.{suggestion(near)}"
+            " Codes look like eng_Latn: an ISO 639-3 code and a script."
+        )
+
+
+class ConfigError(WavellamaError):
+    """A configuration contradicts itself or asks for what does not exist."""
+
+
+class ConfigKeyError(ConfigError):
+    """A configuration has a key that nothing reads."""
+
+    def __init__(self, key: str, source: str, known: Iterable[str]) -> None:
+        self.key, self.near = key, nearest(key, known)
+        super().__init__(f"{source} has an unknown key `{key}`.{suggestion(self.near)}")
+
+
+class SyntaxNotAvailableError(ConfigError):
+    """There is no syntax for this kind of model."""
+
+    def __init__(self, model_type: str, form: str) -> None:
+        self.model_type, self.form = model_type, form
+        super().__init__(f"{model_type} has no {form} form in this version of wavellama.")
+
+
+class BatchError(WavellamaError):
+    """A batch lacks what the model needs, or holds what it cannot use."""
+
+
+class AudioError(WavellamaError):
+    """Audio cannot be read or used; ``source`` says which."""
+
+    exit_code = 1
+
+    def __init__(self, source: str, reason: str) -> None:
+        self.source, self.reason = source, reason
+        super().__init__(f"{source}: {reason}")
+
+
+class CheckpointError(WavellamaError):
+    """A checkpoint is missing, damaged, or does not fit its architecture."""
+
+    exit_code = 1
+
+
+class DataError(WavellamaError):
+    """A data set cannot be read."""
+
+    exit_code = 1
+
+
+class ContextTooLongError(WavellamaError):
+    """The decoder's context leaves no room for a single token."""
+
+    def __init__(self, length: int, limit: int) -> None:
+        self.length, self.limit = length, limit
+        super().__init__(
+            f"The context of {length} decoder positions does not fit max_generation_length"
+            f" {limit}. Transcribe shorter pieces of audio."
+        )
+
+
+class DecodingError(WavellamaError):
+    """The decoder produced something that is not a probability."""
+
+    exit_code = 1

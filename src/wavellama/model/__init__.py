@@ -1,0 +1,1 @@
+"""The network: configuration, architectures, modules, factory, checkpoints."""

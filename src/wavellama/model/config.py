@@ -1,0 +1,211 @@
+"""The configuration of the model family ``wav2vec2_llama``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from fairseq2.models.llama import LLaMAConfig
+from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig
+from fairseq2.utils.validation import Validatable, ValidationResult
+
+from wavellama.errors import WavellamaError
+from wavellama.prompt.syntax import Syntax
+from wavellama.prompt.syntaxes import ModelType, select_syntax
+
+WAV2VEC2_LLAMA_FAMILY: Final = "wav2vec2_llama"
+
+
+@dataclass(kw_only=True)
+class Wav2Vec2LlamaBeamSearchConfig(Validatable):
+    """How the decoder searches for the text."""
+
+    nbest: int = 5
+    """The beam size, and the largest number of hypotheses returned per row."""
+
+    length_norm: bool = False
+    """If ``True``, hypotheses are ranked by their mean log-probability per token."""
+
+    repetition_guard: bool = True
+    """If ``True``, a hypothesis that repeats itself stops (see the two thresholds below)."""
+
+    compression_window: int = 100
+    """The number of last tokens whose compression ratio the repetition guard watches."""
+
+    compression_threshold: float = 4.0
+    """The zlib compression ratio above which a hypothesis counts as repeating itself."""
+
+    max_new_tokens: int | None = None
+    """The most tokens to emit per row; ``None`` leaves it to ``max_generation_length``."""
+
+    def validate(self) -> ValidationResult:
+        """Check the ranges of the fields."""
+        result = ValidationResult()
+        if self.nbest < 1:
+            result.add_error(f"`nbest` must be at least 1, but is {self.nbest}.")
+        if self.compression_window < 2:
+            result.add_error(
+                f"`compression_window` must be at least 2, but is {self.compression_window}."
+            )
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            result.add_error(f"`max_new_tokens` must be at least 1, but is {self.max_new_tokens}.")
+        return result
+
+
+@dataclass(kw_only=True)
+class Wav2Vec2LlamaStreamingConfig:
+    """How a streaming model cuts its audio."""
+
+    is_streaming: bool = False
+    """If ``True``, the model reads the streaming syntax, segment after segment."""
+
+    segment_secs: float = 15.0
+    """The length of a segment in seconds."""
+
+    sample_rate: int = 16_000
+    """Samples per second."""
+
+    n_context_segments: int = 1
+    """The number of previous segments that stay in the decoder's context."""
+
+    text_tokenizer: str = ""
+    """The tokenizer card that encodes a segment's words in training."""
+
+    min_audio_ms: int = 25
+    """A tail not longer than this many milliseconds is dropped."""
+
+
+def _default_asr_config() -> Wav2Vec2AsrConfig:
+    return Wav2Vec2AsrConfig(target_vocab_size=32, use_masking=False)
+
+
+def _default_llama_config() -> LLaMAConfig:
+    return LLaMAConfig(
+        model_dim=512,
+        max_seq_len=8192,
+        vocab_size=32,
+        pad_idx=1,
+        num_layers=4,
+        num_attn_heads=8,
+        num_key_value_heads=8,
+        ffn_inner_dim=2048,
+    )
+
+
+@dataclass(kw_only=True)
+class Wav2Vec2LlamaConfig(Validatable):
+    """The configuration of a Wav2Vec2-Llama model.
+
+    The defaults make a small, consistent LLM_ASR model; the published architectures are rows of
+    ``assets/archs.yaml``.
+    """
+
+    wav2vec2_asr_config: Wav2Vec2AsrConfig = field(default_factory=_default_asr_config)
+    """The encoder, the feature masking and the size of the target vocabulary."""
+
+    llama_config: LLaMAConfig = field(default_factory=_default_llama_config)
+    """The decoder; ``max_seq_len`` is the longest decoder sequence, context included."""
+
+    model_type: ModelType = ModelType.LLM_ASR
+    """Which kind of model, hence which syntax."""
+
+    encoder_stacking: int = 1
+    """The number of consecutive encoder frames that become one decoder position."""
+
+    lang_embeddings_p: float = 0.0
+    """The probability with which training shows a row its language (LLM_ASR_LID)."""
+
+    language_column_name: str = "lang"
+    """The column of the batch's metadata that holds language codes."""
+
+    context_text_only: bool = False
+    """If ``True``, the context examples of ZERO_SHOT are text without audio."""
+
+    n_context_examples: int = 0
+    """The number of context examples of ZERO_SHOT."""
+
+    n_special_tokens: int = 0
+    """The number of special tokens, which is what the syntax declares."""
+
+    bos_idx: int = 0
+    """The index of the beginning-of-sequence token."""
+
+    pad_idx: int = 1
+    """The index of the padding token."""
+
+    eos_idx: int = 2
+    """The index of the end-of-sequence token."""
+
+    unk_idx: int = 3
+    """The index of the unknown token."""
+
+    beam_search_config: Wav2Vec2LlamaBeamSearchConfig = field(
+        default_factory=lambda: Wav2Vec2LlamaBeamSearchConfig()
+    )
+    """The default search of this model."""
+
+    streaming_config: Wav2Vec2LlamaStreamingConfig = field(
+        default_factory=lambda: Wav2Vec2LlamaStreamingConfig()
+    )
+    """How a streaming model cuts its audio."""
+
+    special_token_base: int | None = None
+    """The id of the first special token; ``None`` means the target vocabulary size."""
+
+    zero_shot_swapped_bos_eos: bool = True
+    """If ``True``, ZERO_SHOT reads EOS before and BOS after its text, as the published model."""
+
+    ctc_head: bool = False
+    """If ``True``, the model has a CTC output layer on its encoder."""
+
+    def validate(self) -> ValidationResult:
+        """Check that vocabularies, pad ids and the number of special tokens agree."""
+        result = ValidationResult()
+        asr_vocab, llama_vocab = self.target_vocab_size, self.llama_config.vocab_size
+        if asr_vocab != llama_vocab:
+            result.add_error(
+                f"`wav2vec2_asr_config.target_vocab_size` ({asr_vocab}) and"
+                f" `llama_config.vocab_size` ({llama_vocab}) must be equal."
+            )
+        if self.llama_config.pad_idx != self.pad_idx:
+            result.add_error(
+                f"`pad_idx` ({self.pad_idx}) and `llama_config.pad_idx`"
+                f" ({self.llama_config.pad_idx}) must be equal."
+            )
+        if self.encoder_stacking < 1:
+            result.add_error(f"`encoder_stacking` must be at least 1: {self.encoder_stacking}.")
+        if not 0.0 <= self.lang_embeddings_p <= 1.0:
+            result.add_error(f"`lang_embeddings_p` must lie in [0, 1]: {self.lang_embeddings_p}.")
+        self._validate_syntax(result)
+        return result
+
+    def _validate_syntax(self, result: ValidationResult) -> None:
+        try:
+            syntax = self.syntax
+        except WavellamaError as ex:
+            result.add_error(str(ex))
+            return
+        if self.n_special_tokens != len(syntax.special_tokens):
+            result.add_error(
+                f"`n_special_tokens` is {self.n_special_tokens}, but the {syntax.name} syntax"
+                f" needs {len(syntax.special_tokens)}."
+            )
+
+    @property
+    def target_vocab_size(self) -> int:
+        """The number of tokens that the model can emit."""
+        return self.wav2vec2_asr_config.target_vocab_size
+
+    @property
+    def syntax(self) -> Syntax:
+        """The syntax that the model reads.
+
+        :raises SyntaxNotAvailableError: this kind of model has no such form.
+        """
+        return select_syntax(
+            self.model_type,
+            streaming=self.streaming_config.is_streaming,
+            text_only=self.context_text_only,
+        )
+
+

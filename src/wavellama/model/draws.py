@@ -1,0 +1,37 @@
+"""Random draws that a resumed run repeats: a function of (seed, step, rank, call, row)."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+class Draws:
+    """Hands out one generator per forward pass of a training step.
+
+    Gradient accumulation calls the model more than once a step; the calls are counted, so that
+    each has draws of its own. Row i of a batch uses the i-th number of its generator.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._step_nr, self._rank, self._call = 0, 0, 0
+
+    def start_step(self, step_nr: int, rank: int) -> None:
+        """Begin the draws of training step ``step_nr`` on process ``rank``."""
+        self._step_nr, self._rank, self._call = step_nr, rank, 0
+
+    def next_generator(self) -> torch.Generator:
+        """Return the generator of the next forward pass."""
+        key = f"{self._seed}:{self._step_nr}:{self._rank}:{self._call}".encode()
+        self._call += 1
+        seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
+        return torch.Generator().manual_seed(seed)
+
+
+def keep_rows(num_rows: int, keep_p: float, generator: torch.Generator) -> list[bool]:
+    """Draw for each row, with probability ``keep_p``, whether to keep something."""
+    draws: Tensor = torch.rand(num_rows, generator=generator)
+    return [draw < keep_p for draw in draws.tolist()]

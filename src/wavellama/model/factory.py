@@ -1,0 +1,264 @@
+"""Builds the network from its configuration; reads no file but the packaged language table."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from fairseq2.data.tokenizers import VocabularyInfo
+from fairseq2.models.conformer import ConformerConvolution
+from fairseq2.models.feature_extractor import SequenceFeatureExtractor
+from fairseq2.models.llama import LLaMAConfig, LLaMAFactory
+from fairseq2.models.transformer import (
+    CausalAttentionBias,
+    FeedForwardNetwork,
+    GLUFeedForwardNetwork,
+    MultiheadAttention,
+    StandardMultiheadAttention,
+    TransformerNormOrder,
+    create_default_sdpa,
+)
+from fairseq2.models.transformer_lm import (
+    StandardTransformerLMDecoder,
+    StandardTransformerLMDecoderLayer,
+    TransformerLMDecoder,
+    TransformerLMDecoderLayer,
+)
+from fairseq2.models.wav2vec2 import Wav2Vec2EncoderConfig, Wav2Vec2EncoderFactory, Wav2Vec2Masker
+from fairseq2.nn import Linear, PositionEncoder, StandardEmbedding
+from fairseq2.utils.validation import StandardObjectValidator
+from torch.nn.init import trunc_normal_, zeros_
+from typing_extensions import override
+
+from wavellama.model.config import Wav2Vec2LlamaConfig
+from wavellama.model.features import FilterBankExtractor
+from wavellama.model.masking import create_standard_masker, standard_masker_config
+from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.text.languages import language_table
+
+
+def create_wav2vec2_llama_model(config: Wav2Vec2LlamaConfig) -> Wav2Vec2LlamaModel:
+    """Create a model; weights are random, or absent on the meta device.
+
+    :raises ValidationError: the configuration contradicts itself.
+    """
+    StandardObjectValidator().validate(config)
+    return Wav2Vec2LlamaFactory(config).create_model()
+
+
+class Wav2Vec2LlamaFactory:
+    """Creates the parts of a model; each can be overridden."""
+
+    def __init__(self, config: Wav2Vec2LlamaConfig) -> None:
+        self._config = config
+        self._encoder_factory = EncoderFactory(config.wav2vec2_asr_config.encoder_config)
+        self._decoder_factory = DecoderFactory(config.llama_config)
+
+    def create_model(self) -> Wav2Vec2LlamaModel:
+        """Create the whole model."""
+        config = self._config
+        return Wav2Vec2LlamaModel(
+            config.model_type,
+            config.llama_config.model_dim,
+            self._encoder_factory.create_encoder_frontend(),
+            self._encoder_factory.create_encoder(),
+            self.create_encoder_proj(),
+            self.create_text_frontend(),
+            self._decoder_factory.create_decoder(),
+            self.create_final_proj(),
+            self.create_vocab_info(),
+            masker=self.create_masker(),
+            max_generation_length=config.llama_config.max_seq_len,
+            encoder_stacking=config.encoder_stacking,
+            lang_embeddings_p=config.lang_embeddings_p,
+            language_column_name=config.language_column_name,
+            lang_embeddings=self.create_lang_embeddings(),
+            lang_mapping=language_table() if config.syntax.needs_language else None,
+            context_text_only=config.context_text_only,
+            beam_search_config=config.beam_search_config,
+            streaming_config=config.streaming_config,
+            n_context_examples=config.n_context_examples,
+            special_token_base=config.special_token_base,
+            ctc_head=self.create_ctc_head(),
+        )
+
+    def create_vocab_info(self) -> VocabularyInfo:
+        """Describe the target vocabulary."""
+        config = self._config
+        return VocabularyInfo(
+            config.target_vocab_size, config.unk_idx, config.bos_idx, config.eos_idx, config.pad_idx
+        )
+
+    def create_encoder_proj(self) -> Linear:
+        """Create the projection of stacked encoder frames into the decoder's space."""
+        config = self._config
+        return Linear(
+            config.wav2vec2_asr_config.encoder_config.model_dim * config.encoder_stacking,
+            config.llama_config.model_dim,
+            bias=True,
+        )
+
+    def create_text_frontend(self) -> StandardEmbedding:
+        """Create the embedding of target and special tokens."""
+        config = self._config
+        return StandardEmbedding(
+            config.target_vocab_size + config.n_special_tokens,
+            config.llama_config.model_dim,
+            config.pad_idx,
+            init_fn=_init_embedding,
+        )
+
+    def create_lang_embeddings(self) -> StandardEmbedding | None:
+        """Create the embedding of languages, where the syntax reads one."""
+        if not self._config.syntax.needs_language:
+            return None
+        return StandardEmbedding(
+            len(language_table()) + 1, self._config.llama_config.model_dim, init_fn=_init_embedding
+        )
+
+    def create_final_proj(self) -> Linear:
+        """Create the projection from decoder outputs to logits."""
+        config = self._config
+        return Linear(
+            config.llama_config.model_dim,
+            config.target_vocab_size,
+            bias=False,
+            init_fn=_init_projection,
+        )
+
+    def create_ctc_head(self) -> Linear | None:
+        """Create the CTC output layer, where the configuration asks for one."""
+        config = self._config
+        if not config.ctc_head:
+            return None
+        return Linear(
+            config.wav2vec2_asr_config.encoder_config.model_dim, config.target_vocab_size, bias=True
+        )
+
+    def create_masker(self) -> Wav2Vec2Masker | None:
+        """Create the feature masker, where the configuration asks for one."""
+        config = self._config.wav2vec2_asr_config
+        if not config.use_masking:
+            return None
+        return create_standard_masker(
+            config.encoder_config.model_dim, standard_masker_config(config)
+        )
+
+
+@final
+class EncoderFactory(Wav2Vec2EncoderFactory):
+    """fairseq2's encoder, but for two things that would let rows influence each other.
+
+    Filter banks are computed from the waveform inside the model, and conformer convolutions use
+    layer norm instead of batch norm.
+    """
+
+    def __init__(self, config: Wav2Vec2EncoderConfig) -> None:
+        super().__init__(config)
+        self._encoder_config = config
+
+    @override
+    def create_feature_extractor(self) -> SequenceFeatureExtractor:
+        config = self._encoder_config
+        if config.use_fbank:
+            return FilterBankExtractor(config.num_fbank_channels, config.fbank_stride)
+        return super().create_feature_extractor()
+
+    @override
+    def create_conformer_conv(self) -> ConformerConvolution:
+        config = self._encoder_config
+        return ConformerConvolution(
+            config.model_dim, config.depthwise_conv_kernel_size, norm_type="layer_norm"
+        )
+
+
+@final
+class DecoderFactory(LLaMAFactory):
+    """fairseq2's Llama decoder with dropout where the published models have it.
+
+    ``dropout_p`` acts inside attention, inside the feed-forward network, and once after the final
+    layer norm; the residual branches have none (facts of the published checkpoints).
+    """
+
+    def __init__(self, config: LLaMAConfig) -> None:
+        super().__init__(config)
+        self._llama_config = config
+
+    @override
+    def create_decoder(self) -> TransformerLMDecoder:
+        config = self._llama_config
+        pos_encoder = self.create_position_encoder()
+        layers = [self.create_decoder_layer(i, pos_encoder) for i in range(config.num_layers)]
+        return StandardTransformerLMDecoder(
+            layers, self.create_layer_norm(), dropout_p=config.dropout_p
+        )
+
+    @override
+    def create_decoder_layer(
+        self, layer_idx: int, pos_encoder: PositionEncoder
+    ) -> TransformerLMDecoderLayer:
+        return StandardTransformerLMDecoderLayer(
+            self.create_self_attention(layer_idx, pos_encoder),
+            self.create_layer_norm(),
+            self.create_ffn(layer_idx),
+            self.create_layer_norm(),
+            norm_order=TransformerNormOrder.PRE,
+        )
+
+    @override
+    def create_self_attention(
+        self, layer_idx: int, pos_encoder: PositionEncoder
+    ) -> MultiheadAttention:
+        config = self._llama_config
+        return StandardMultiheadAttention(
+            config.model_dim,
+            config.num_attn_heads,
+            create_default_sdpa(CausalAttentionBias(), dropout_p=config.dropout_p),
+            num_key_value_heads=config.num_key_value_heads,
+            qkv_proj_init_fn=self._init_projection(layer_idx),
+            pos_encoder=pos_encoder,
+            output_proj_init_fn=self._init_projection(layer_idx),
+            bias=False,
+        )
+
+    @override
+    def create_ffn(self, layer_idx: int) -> FeedForwardNetwork:
+        config = self._llama_config
+        return GLUFeedForwardNetwork(
+            config.model_dim,
+            int(config.ffn_inner_dim * config.ffn_inner_dim_multiplier),
+            bias=False,
+            inner_dim_scale=config.ffn_inner_dim_scale,
+            inner_dim_to_multiple=config.ffn_inner_dim_multiple_of,
+            inner_dropout_p=config.dropout_p,
+            proj_init_fn=self._init_projection(layer_idx),
+        )
+
+    def _init_projection(self, layer_idx: int) -> _Initializer:
+        scale = self.get_std_scale_factor(layer_idx)
+        return _Initializer(self._llama_config.init_std, scale)
+
+
+class _Initializer:
+    """Truncated normal initialisation, narrower for later layers (as in fairseq2's LLaMA)."""
+
+    def __init__(self, std: float | None, scale: float) -> None:
+        self._std, self._scale = std, scale
+
+    def __call__(self, proj: Linear) -> None:
+        std = (self._std or proj.input_dim**-0.5) / self._scale
+        _init_truncated_normal(proj.weight, std)
+        if proj.bias is not None:
+            zeros_(proj.bias)
+
+
+def _init_projection(proj: Linear) -> None:
+    _Initializer(None, 1.0)(proj)
+
+
+def _init_embedding(embed: StandardEmbedding) -> None:
+    _init_truncated_normal(embed.weight, embed.embed_dim**-0.5)
+
+
+def _init_truncated_normal(weight: torch.Tensor, std: float) -> None:
+    trunc_normal_(weight, 0.0, std, -3 * std, 3 * std)

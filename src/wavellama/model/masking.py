@@ -1,0 +1,108 @@
+"""Feature masking: the component that YAML chooses by name (spec: section 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from fairseq2.models.wav2vec2 import StandardWav2Vec2Masker, Wav2Vec2Masker
+from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig
+from fairseq2.nn.utils.mask import compute_row_mask
+from fairseq2.utils.validation import Validatable, ValidationResult
+from torch import Tensor
+
+STANDARD_MASKER: Final = "standard"
+NO_MASKER: Final = "none"
+
+
+@dataclass(kw_only=True)
+class StandardMaskerConfig(Validatable):
+    """Span masking of features as in wav2vec 2.0 (arXiv 2006.11477, section 3.1)."""
+
+    temporal_mask_span_len: int = 10
+    """The length of a span in frames."""
+
+    max_temporal_mask_prob: float = 0.65
+    """The share of frames to mask; spans overlap, so fewer are."""
+
+    min_num_temporal_mask_spans: int = 2
+    """The least number of spans per row."""
+
+    spatial_mask_span_len: int = 64
+    """The length of a span in features."""
+
+    max_spatial_mask_prob: float = 0.0
+    """The share of features to mask; 0 masks none."""
+
+    min_num_spatial_mask_spans: int = 2
+    """The least number of spans per row."""
+
+    def validate(self) -> ValidationResult:
+        """Check the ranges of the fields."""
+        result = ValidationResult()
+        if not 0.0 < self.max_temporal_mask_prob <= 1.0:
+            result.add_error(
+                f"`max_temporal_mask_prob` must lie in (0, 1]: {self.max_temporal_mask_prob}."
+            )
+        return result
+
+
+@dataclass(kw_only=True)
+class NoMaskerConfig:
+    """Masks nothing and has nothing to configure."""
+
+
+def mask_rows(
+    shape: tuple[int, int],
+    span_len: int,
+    max_mask_prob: float,
+    row_lens: Tensor | None = None,
+    min_num_spans: int = 0,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Draw a random span mask for each row by itself (fairseq2's ``RowMaskFactory``).
+
+    A row too short for the spans that it must have is left unmasked; fairseq2's factory raises
+    for the whole batch, and gives every row as few spans as the shortest row has.
+
+    :returns: True where masked. *Shape:* ``shape``.
+    """
+    num_rows, width = shape
+    mask = torch.zeros(shape, dtype=torch.bool, device=device)
+    lens = [width] * num_rows if row_lens is None else row_lens.tolist()
+    for row, length in enumerate(lens):
+        num_spans = int(max_mask_prob / span_len * (length - 1))
+        if length > span_len and num_spans >= max(min_num_spans, 1):
+            row_mask = compute_row_mask(
+                (1, length), span_len, max_mask_prob, None, min_num_spans, device
+            )
+            if row_mask is not None:
+                mask[row, :length] = row_mask[0]
+    return mask
+
+
+def create_standard_masker(model_dim: int, config: StandardMaskerConfig) -> Wav2Vec2Masker:
+    """Create fairseq2's masker, for batches that also hold rows too short to mask."""
+    return StandardWav2Vec2Masker(
+        model_dim,
+        config.temporal_mask_span_len,
+        config.max_temporal_mask_prob,
+        config.min_num_temporal_mask_spans,
+        config.spatial_mask_span_len,
+        config.max_spatial_mask_prob,
+        config.min_num_spatial_mask_spans,
+        mask_factory=mask_rows,
+    )
+
+
+def standard_masker_config(config: Wav2Vec2AsrConfig) -> StandardMaskerConfig:
+    """Return the masking that a model configuration describes."""
+    return StandardMaskerConfig(
+        temporal_mask_span_len=config.temporal_mask_span_len,
+        max_temporal_mask_prob=config.max_temporal_mask_prob,
+        min_num_temporal_mask_spans=config.min_num_temporal_mask_spans,
+        spatial_mask_span_len=config.spatial_mask_span_len,
+        max_spatial_mask_prob=config.max_spatial_mask_prob,
+        min_num_spatial_mask_spans=config.min_num_spatial_mask_spans,
+    )

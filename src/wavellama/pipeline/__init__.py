@@ -1,0 +1,1 @@
+"""Audio in, text out: inference for people."""

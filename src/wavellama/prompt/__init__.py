@@ -1,0 +1,1 @@
+"""What the decoder reads: parts, syntaxes made of parts, and their assembly. No networks."""

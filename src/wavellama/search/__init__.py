@@ -1,0 +1,1 @@
+"""Search for the best token sequence, over a three-method view of a decoder."""

@@ -1,0 +1,188 @@
+"""Beam search: the bookkeeping of hypotheses, row by row, over a ``StepDecoder``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from wavellama.errors import DecodingError
+from wavellama.search.stopping import RepetitionGuard
+from wavellama.search.types import Hypothesis, StepDecoder, StopReason
+
+Candidates: TypeAlias = list[tuple[int, float]]
+"""The likeliest next tokens of one hypothesis with their log-probabilities, best first."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What a search is asked to do."""
+
+    beam_size: int
+    """Hypotheses per row."""
+
+    eos_idx: int
+    """The token that ends a hypothesis."""
+
+    length_norm: bool = False
+    """Whether a hypothesis scores the mean of its log-probabilities instead of their sum."""
+
+    guard: RepetitionGuard | None = None
+    """Stops hypotheses that repeat themselves."""
+
+
+@dataclass(frozen=True)
+class Beam:
+    """A hypothesis while the search runs."""
+
+    tokens: tuple[int, ...] = ()
+    """All emitted tokens, a final EOS included."""
+
+    logprobs: tuple[float, ...] = ()
+
+    total: float = 0.0
+    """The sum of ``logprobs``."""
+
+    stop_reason: StopReason | None = None
+
+    parent: int = -1
+    """Its parent's place in the decoder's list, while it lives."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a place in the next beam may hold: a finished beam, or a beam and its next token."""
+
+    score: float
+    beam: Beam
+    token: int = -1
+    logprob: float = 0.0
+    place: int = -1
+
+    def take(self) -> Beam:
+        """Return the beam that results."""
+        beam = self.beam
+        if beam.stop_reason is not None:
+            return beam
+        return Beam(
+            (*beam.tokens, self.token),
+            (*beam.logprobs, self.logprob),
+            beam.total + self.logprob,
+            parent=self.place,
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """The beams of one row, best first."""
+
+    index: int
+    beams: list[Beam]
+    max_len: int
+
+    @property
+    def live(self) -> list[Beam]:
+        """The beams that the decoder still has to continue."""
+        return [beam for beam in self.beams if beam.stop_reason is None]
+
+
+StepObserver: TypeAlias = Callable[[Sequence[Row]], None]
+"""Called with the unfinished rows after each step."""
+
+
+class BeamSearch:
+    """Searches each row of a batch by itself; the batch only shares the decoder's calls.
+
+    A finished hypothesis keeps its place and its score in the beam; a row ends when all of its
+    hypotheses are finished, and leaves the batch.
+    """
+
+    def __init__(self, options: SearchOptions, observer: StepObserver | None = None) -> None:
+        self._options = options
+        self._beam_size = options.beam_size
+        self._observer = observer
+
+    def run(self, decoder: StepDecoder, max_lens: Sequence[int]) -> list[list[Hypothesis]]:
+        """Return the hypotheses of each row, best first.
+
+        :param max_lens: the most tokens that each row may emit, at least 1.
+        :raises DecodingError: the decoder produced NaN.
+        """
+        results: list[list[Hypothesis]] = [[] for _ in max_lens]
+        rows = [Row(i, [Beam()], max_len) for i, max_len in enumerate(max_lens)]
+        log_probs = decoder.prefill()
+        while True:
+            rows = self._expand_rows(rows, self._candidates(log_probs))
+            if self._observer is not None:
+                self._observer(rows)
+            for row in rows:
+                if not row.live:
+                    results[row.index] = [self._to_hypothesis(beam) for beam in row.beams]
+            rows = [row for row in rows if row.live]
+            if not rows:
+                return results
+            live = [beam for row in rows for beam in row.live]
+            decoder.reorder([beam.parent for beam in live])
+            log_probs = decoder.step([beam.tokens[-1] for beam in live])
+
+    def _candidates(self, log_probs: Tensor) -> list[Candidates]:
+        if bool(torch.isnan(log_probs).any()):
+            raise DecodingError("The decoder has produced NaN; the audio or the weights hold NaN.")
+        values, tokens = log_probs.topk(min(self._beam_size, log_probs.size(-1)))
+        pairs = zip(tokens.tolist(), values.tolist(), strict=True)
+        return [list(zip(ids, logprobs, strict=True)) for ids, logprobs in pairs]
+
+    def _expand_rows(self, rows: list[Row], candidates: list[Candidates]) -> list[Row]:
+        """Expand every row with the candidates of its own live beams."""
+        expanded, begin = [], 0
+        for row in rows:
+            end = begin + len(row.live)
+            expanded.append(self._expand(row, candidates[begin:end], begin))
+            begin = end
+        return expanded
+
+    def _expand(self, row: Row, candidates: list[Candidates], begin: int) -> Row:
+        """Keep the best of the finished beams and of all continuations of the live ones."""
+        options = [Option(self._score(beam), beam) for beam in row.beams if beam.stop_reason]
+        for place, (beam, following) in enumerate(zip(row.live, candidates, strict=True), begin):
+            options.extend(
+                Option(self._score(beam, logprob), beam, token, logprob, place)
+                for token, logprob in following
+            )
+        options = [option for option in options if option.score > -math.inf] or options
+        options.sort(key=_by_score)  # stable: ties keep their order
+        beams = [self._stop(option.take(), row.max_len) for option in options[: self._beam_size]]
+        return replace(row, beams=sorted(beams, key=lambda beam: -self._score(beam)))
+
+    def _stop(self, beam: Beam, max_len: int) -> Beam:
+        """Return the beam, ended where it has to end."""
+        if beam.stop_reason is not None:
+            return beam
+        if beam.tokens[-1] == self._options.eos_idx:
+            return replace(beam, stop_reason="eos")
+        guard = self._options.guard
+        keep = guard.cut(beam.tokens) if guard is not None else None
+        if keep is not None:
+            logprobs = beam.logprobs[:keep]
+            return Beam(beam.tokens[:keep], logprobs, sum(logprobs), "repetition")
+        return replace(beam, stop_reason="length") if len(beam.tokens) >= max_len else beam
+
+    def _score(self, beam: Beam, logprob: float | None = None) -> float:
+        """Return the score of a beam, or of the beam and one more token."""
+        length = len(beam.tokens) + (logprob is not None)
+        total = beam.total + (logprob or 0.0)
+        return total / length if self._options.length_norm else total
+
+    def _to_hypothesis(self, beam: Beam) -> Hypothesis:
+        finished = beam.stop_reason == "eos"
+        tokens = beam.tokens[:-1] if finished else beam.tokens
+        reason = beam.stop_reason or "length"
+        return Hypothesis(list(tokens), self._score(beam), list(beam.logprobs), finished, reason)
+
+
+def _by_score(option: Option) -> float:
+    return -option.score

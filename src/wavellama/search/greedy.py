@@ -1,0 +1,72 @@
+"""Greedy search: the likeliest token at every step. Equals a beam search of one beam."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from wavellama.errors import DecodingError
+from wavellama.search.stopping import RepetitionGuard
+from wavellama.search.types import Hypothesis, StepDecoder, StopReason
+
+
+@dataclass
+class _Path:
+    """The tokens of one row so far."""
+
+    index: int
+    max_len: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stop_reason: StopReason | None = None
+
+
+@dataclass(frozen=True)
+class GreedySearch:
+    """Follows the likeliest token of each row; a finished row leaves the batch."""
+
+    eos_idx: int
+    length_norm: bool = False
+    guard: RepetitionGuard | None = None
+
+    def run(self, decoder: StepDecoder, max_lens: Sequence[int]) -> list[list[Hypothesis]]:
+        """Return one hypothesis per row.
+
+        :param max_lens: the most tokens that each row may emit, at least 1.
+        :raises DecodingError: the decoder produced NaN.
+        """
+        paths = [_Path(i, max_len) for i, max_len in enumerate(max_lens)]
+        live, log_probs = paths, decoder.prefill()
+        while True:
+            if bool(torch.isnan(log_probs).any()):
+                raise DecodingError("The decoder has produced NaN; audio or weights hold NaN.")
+            best = log_probs.max(-1)
+            chosen = zip(live, best.indices.tolist(), best.values.tolist(), strict=True)
+            for path, token, logprob in chosen:
+                self._append(path, token, logprob)
+            places = [i for i, path in enumerate(live) if path.stop_reason is None]
+            live = [live[i] for i in places]
+            if not live:
+                return [[self._to_hypothesis(path)] for path in paths]
+            decoder.reorder(places)
+            log_probs = decoder.step([path.tokens[-1] for path in live])
+
+    def _append(self, path: _Path, token: int, logprob: float) -> None:
+        path.tokens.append(token)
+        path.logprobs.append(logprob)
+        if token == self.eos_idx:
+            path.stop_reason = "eos"
+        elif self.guard and (keep := self.guard.cut(path.tokens)) is not None:
+            del path.tokens[keep:], path.logprobs[keep:]
+            path.stop_reason = "repetition"
+        elif len(path.tokens) >= path.max_len:
+            path.stop_reason = "length"
+
+    def _to_hypothesis(self, path: _Path) -> Hypothesis:
+        finished = path.stop_reason == "eos"
+        tokens = path.tokens[:-1] if finished else path.tokens
+        score = sum(path.logprobs) / (len(path.logprobs) if self.length_norm else 1)
+        reason = path.stop_reason or "length"
+        return Hypothesis(tokens, score, path.logprobs, finished, reason)

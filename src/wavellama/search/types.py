@@ -1,0 +1,56 @@
+"""What a search needs from a decoder, and what it returns.
+
+Shapes: N rows, B hypotheses of all rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from torch import Tensor
+
+StopReason: TypeAlias = Literal["eos", "length", "repetition"]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One transcription of a row, as tokens."""
+
+    tokens: list[int]
+    """Token ids, without BOS, EOS and padding."""
+
+    score: float
+    """The sum of the log-probabilities, or their mean with length normalisation."""
+
+    token_logprobs: list[float]
+    """The log-probability of each emitted token, of the final EOS too where there is one."""
+
+    finished: bool
+    """Whether it ended with EOS."""
+
+    stop_reason: StopReason
+    """Why it ended: ``eos``, ``length`` or ``repetition``."""
+
+
+class StepDecoder(Protocol):
+    """A decoder as a search sees it: next-token log-probabilities of a list of hypotheses.
+
+    The hypotheses of a row are adjacent in the list, in the order of the rows. After ``prefill``
+    the list has one empty hypothesis per row.
+    """
+
+    def prefill(self) -> Tensor:
+        """Read the prompts; return log-probabilities of each row's first token. (N, V)."""
+        ...
+
+    def reorder(self, parents: list[int]) -> None:
+        """Replace the list: new hypothesis i continues the old hypothesis ``parents[i]``.
+
+        A hypothesis may be continued several times or not at all; a row without any is dropped.
+        """
+        ...
+
+    def step(self, tokens: list[int]) -> Tensor:
+        """Append one token to each hypothesis; return the next log-probabilities. (B, V)."""
+        ...

@@ -1,0 +1,1 @@
+"""The fairseq2 recipes: train, eval, transcribe."""
