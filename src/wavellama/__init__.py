@@ -24,32 +24,51 @@ ensure_libsndfile()  # before anything below can import fairseq2
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from fairseq2.models import load_model as load_model
-
-    from wavellama.decoding.generate import generate as generate
-    from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig as Wav2Vec2LlamaBeamSearchConfig
-    from wavellama.model.config import Wav2Vec2LlamaConfig as Wav2Vec2LlamaConfig
-    from wavellama.model.config import Wav2Vec2LlamaStreamingConfig as Wav2Vec2LlamaStreamingConfig
-    from wavellama.model.hub import get_wav2vec2_llama_model_hub as get_wav2vec2_llama_model_hub
-    from wavellama.model.model import Wav2Vec2LlamaModel as Wav2Vec2LlamaModel
-    from wavellama.pipeline.inference import ASRInferencePipeline as ASRInferencePipeline
-    from wavellama.prompt.syntaxes import ModelType as ModelType
-    from wavellama.search.types import Hypothesis as Hypothesis
+    from wavellama.decoding.generate import generate
+    from wavellama.errors import AudioError, TranscriptionError, WavellamaError
+    from wavellama.model.config import (
+        Wav2Vec2LlamaBeamSearchConfig,
+        Wav2Vec2LlamaConfig,
+        Wav2Vec2LlamaStreamingConfig,
+    )
+    from wavellama.model.hub import get_wav2vec2_llama_model_hub, load_model
+    from wavellama.model.model import Wav2Vec2LlamaModel
+    from wavellama.pipeline.inference import ASRInferencePipeline
+    from wavellama.prompt.syntaxes import ModelType
+    from wavellama.search.types import Hypothesis
 
 _PUBLIC = {
     "ASRInferencePipeline": "wavellama.pipeline.inference",
+    "AudioError": "wavellama.errors",
     "Hypothesis": "wavellama.search.types",
     "ModelType": "wavellama.prompt.syntaxes",
+    "TranscriptionError": "wavellama.errors",
     "Wav2Vec2LlamaBeamSearchConfig": "wavellama.model.config",
     "Wav2Vec2LlamaConfig": "wavellama.model.config",
     "Wav2Vec2LlamaModel": "wavellama.model.model",
     "Wav2Vec2LlamaStreamingConfig": "wavellama.model.config",
+    "WavellamaError": "wavellama.errors",
     "generate": "wavellama.decoding.generate",
     "get_wav2vec2_llama_model_hub": "wavellama.model.hub",
-    "load_model": "fairseq2.models",
+    "load_model": "wavellama.model.hub",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "ASRInferencePipeline",
+    "AudioError",
+    "Hypothesis",
+    "ModelType",
+    "TranscriptionError",
+    "Wav2Vec2LlamaBeamSearchConfig",
+    "Wav2Vec2LlamaConfig",
+    "Wav2Vec2LlamaModel",
+    "Wav2Vec2LlamaStreamingConfig",
+    "WavellamaError",
+    "__version__",
+    "generate",
+    "get_wav2vec2_llama_model_hub",
+    "load_model",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 
@@ -78,6 +78,22 @@ class AudioError(WavellamaError):
     def __init__(self, source: str, reason: str) -> None:
         self.source, self.reason = source, reason
         super().__init__(f"{source}: {reason}")
+
+
+class TranscriptionError(WavellamaError):
+    """Some inputs of a batch could not be transcribed.
+
+    ``texts`` holds the text of each input (None where it failed), ``failures`` the error of each
+    failed input by its place.
+    """
+
+    exit_code = 1
+
+    def __init__(self, texts: Sequence[str | None], failures: Mapping[int, AudioError]) -> None:
+        self.texts, self.failures = list(texts), dict(failures)
+        reasons = " ".join(str(failure) for failure in failures.values())
+        count = f"{len(failures)} of {len(texts)}"
+        super().__init__(f"{count} inputs could not be transcribed: {reasons}")
 
 
 class CheckpointError(WavellamaError):

@@ -65,15 +65,13 @@ class ModuleStepDecoder:
         device, dtype = self._contexts[0].device, self._contexts[0].dtype
         ids = torch.tensor(tokens, device=device)[:, None]
         seqs = self._model.embed_text(ids, dtype)  # (B, 1, M)
-        parts = seqs.split([row.num_hypotheses for row in self._rows])
+        parts = torch.split(seqs, [row.num_hypotheses for row in self._rows])
         pairs = zip(self._rows, parts, strict=True)
         return torch.cat([self._advance(row, part) for row, part in pairs])
 
     def _advance(self, row: _RowCache, seqs: Tensor) -> Tensor:
         """Feed embeddings (B, S, M) to one row; return its next log-probabilities (B, V)."""
-        hidden = self._model.llama_decoder(
-            seqs, BatchLayout.of(seqs), state_bag=row.state_bag
-        )
+        hidden = self._model.llama_decoder(seqs, BatchLayout.of(seqs), state_bag=row.state_bag)
         row.state_bag.increment_step_nr(seqs.size(1))
         logits = self._model.final_proj(hidden[:, -1])
         return torch.log_softmax(

@@ -39,21 +39,20 @@ def arch_table() -> Mapping[str, Mapping[str, Row]]:
 def register_archs(container: DependencyContainer) -> None:
     """Register every architecture of the table with fairseq2."""
     for name in arch_table()["wav2vec2"]:
-        provider = partial(_ssl_config, name)
-        ConfigRegistrar(container, Wav2Vec2Config)(name, advanced=True)(provider)
+        ConfigRegistrar(container, Wav2Vec2Config)(name, advanced=True)(partial(_ssl_config, name))
     for name in arch_table()["wav2vec2_asr"]:
-        provider = partial(_asr_config, name)
-        ConfigRegistrar(container, Wav2Vec2AsrConfig)(name, advanced=True)(provider)
+        registrar = ConfigRegistrar(container, Wav2Vec2AsrConfig)
+        registrar(name, advanced=True)(partial(_asr_config, name))
     for name in arch_table()["wav2vec2_llama"]:
-        provider = partial(_llama_config, name)
-        ConfigRegistrar(container, Wav2Vec2LlamaConfig)(name, advanced=True)(provider)
+        llama_registrar = ConfigRegistrar(container, Wav2Vec2LlamaConfig)
+        llama_registrar(name, advanced=True)(partial(_llama_config, name))
 
 
 def resolve_row(family: str, name: str) -> Row:
     """Return a row with the rows it extends merged under it."""
     rows = arch_table()[family]
     row = rows[name]
-    base = row.get("extends")
+    base = str(row.get("extends"))
     return _merge(resolve_row(family, base), row) if base in rows else row
 
 

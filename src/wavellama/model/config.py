@@ -207,5 +207,3 @@ class Wav2Vec2LlamaConfig(Validatable):
             streaming=self.streaming_config.is_streaming,
             text_only=self.context_text_only,
         )
-
-

@@ -76,7 +76,8 @@ class FilterBankExtractor(SequenceFeatureExtractor):
         inside = torch.arange(log_mel.size(1), device=log_mel.device) < counts[:, None]
         log_mel = log_mel * inside[:, :, None]
         log_mel = pad(log_mel, (0, 0, 0, -log_mel.size(1) % self.stride))
-        return log_mel.unflatten(1, (-1, self.stride)).flatten(2)  # (N, S, stride * C)
+        # (N, S, stride * C)
+        return log_mel.reshape(log_mel.size(0), -1, self.stride * self.num_channels)
 
     @override
     def extra_repr(self) -> str:

@@ -1,8 +1,15 @@
-"""fairseq2's hub of this model family."""
+"""fairseq2's hub of this model family, and a loader that also knows the meta device."""
 
 from __future__ import annotations
 
-from fairseq2.models import ModelHubAccessor
+import torch
+from fairseq2.assets import AssetCard, AssetStore
+from fairseq2.device import Device
+from fairseq2.gang import create_fake_gangs
+from fairseq2.models import ModelFamily, ModelHubAccessor, get_model_family_name
+from fairseq2.models import load_model as load_fairseq2_model
+from fairseq2.runtime.dependency import get_dependency_resolver
+from torch.nn import Module
 
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -10,3 +17,29 @@ from wavellama.model.model import Wav2Vec2LlamaModel
 get_wav2vec2_llama_model_hub = ModelHubAccessor(
     WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaModel, Wav2Vec2LlamaConfig
 )
+
+
+def load_model(
+    card: AssetCard | str,
+    *,
+    device: Device | None = None,
+    dtype: torch.dtype | None = None,
+    mmap: bool = False,
+) -> Module:
+    """Load the model of a card with fairseq2's ``load_model``.
+
+    On the meta device the model is built without weights, and no checkpoint is looked for.
+
+    :raises ModelNotKnownError: there is no such card.
+    :raises AssetCardError: the card or its checkpoint is erroneous.
+    """
+    if device is None or device.type != "meta":
+        return load_fairseq2_model(card, device=device, dtype=dtype, mmap=mmap)
+    resolver = get_dependency_resolver()
+    if isinstance(card, str):
+        card = resolver.resolve(AssetStore).retrieve_card(card)
+    family = resolver.resolve(ModelFamily, key=get_model_family_name(card))
+    gangs = create_fake_gangs(torch.device("cpu"))
+    return family.create_new_model(
+        family.get_model_config(card), gangs, dtype or torch.float32, True, True
+    )

@@ -9,6 +9,7 @@ import torch
 from fairseq2.models.wav2vec2 import StandardWav2Vec2Masker, Wav2Vec2Masker
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig
 from fairseq2.nn.utils.mask import compute_row_mask
+from fairseq2.runtime.dependency import DependencyResolver
 from fairseq2.utils.validation import Validatable, ValidationResult
 from torch import Tensor
 
@@ -106,3 +107,36 @@ def standard_masker_config(config: Wav2Vec2AsrConfig) -> StandardMaskerConfig:
         max_spatial_mask_prob=config.max_spatial_mask_prob,
         min_num_spatial_mask_spans=config.min_num_spatial_mask_spans,
     )
+
+
+class MaskerTarget:
+    """What a masker component is created for; a recipe fills it in before it asks for one.
+
+    A component's factory gets it by ``resolver.resolve(MaskerTarget)``.
+    """
+
+    def __init__(self) -> None:
+        self._model_dim: int | None = None
+
+    @property
+    def model_dim(self) -> int:
+        """The width of the features to mask."""
+        if self._model_dim is None:
+            raise RuntimeError("No recipe has said yet what the masker is for.")
+        return self._model_dim
+
+    @model_dim.setter
+    def model_dim(self, model_dim: int) -> None:
+        self._model_dim = model_dim
+
+
+def create_standard_masker_component(
+    resolver: DependencyResolver, config: StandardMaskerConfig
+) -> Wav2Vec2Masker:
+    """Create the component ``standard``."""
+    return create_standard_masker(resolver.resolve(MaskerTarget).model_dim, config)
+
+
+def create_no_masker(resolver: DependencyResolver, config: NoMaskerConfig) -> Wav2Vec2Masker | None:
+    """Create the component ``none``: no masker at all."""
+    return None

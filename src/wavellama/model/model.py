@@ -7,7 +7,7 @@ width, V target vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 import torch
 from fairseq2.data.tokenizers import VocabularyInfo
@@ -229,9 +229,15 @@ class Wav2Vec2LlamaModel(Module):
         :returns: the encoder's frames (N, S, E) and their layout.
         """
         layout = BatchLayout.of(seqs, _to_list(seq_lens))
-        seqs = seqs.to(self.encoder_proj.weight.dtype)
-        frontend = self.encoder_frontend
-        features, layout, _ = frontend.extract_features(seqs, layout)
+        frontend, extractor = self.encoder_frontend, self.encoder_frontend.feature_extractor
+        if extractor is None:
+            raise ValueError("`encoder_frontend` must have a feature extractor.")
+        # Convolutions read the type of their weights; filter banks are computed in float32.
+        weight = next(extractor.parameters(), None)
+        seqs = seqs.float() if weight is None else seqs.to(weight.dtype)
+        features, layout = extractor(seqs, layout)
+        features = features.to(self.encoder_proj.weight.dtype)
+        features = frontend.post_extract_layer_norm(features)
         masker = self.masker if self.training else None
         features, _ = frontend.process_features(features, layout, masker)
         return self.encoder(features, layout), layout
@@ -248,7 +254,9 @@ class Wav2Vec2LlamaModel(Module):
             inside = torch.arange(frames.size(1), device=frames.device) < lens[:, None]
             frames = frames * inside[:, :, None]
             frames = pad(frames, (0, 0, 0, -frames.size(1) % factor))
-            frames = frames.unflatten(1, (-1, factor)).flatten(2)  # (N, T', E * factor)
+            frames = frames.reshape(
+                frames.size(0), -1, frames.size(2) * factor
+            )  # (N, T', E * factor)
             seq_lens = [-(-length // factor) for length in seq_lens]
         return self.encoder_proj(frames), seq_lens
 
@@ -294,8 +302,8 @@ class Wav2Vec2LlamaModel(Module):
         covered = labels != NO_LABEL
         return nll_sum(self.final_proj(hidden[covered]), labels[covered])
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(*args, **kwargs)
+    if TYPE_CHECKING:
+        __call__ = forward
 
 
 def _to_list(seq_lens: Sequence[int] | Tensor) -> list[int]:

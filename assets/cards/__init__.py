@@ -1,0 +1,1 @@
+"""Asset cards: models, tokenizers, data sets."""

@@ -1,0 +1,98 @@
+"""``asset list`` and ``asset show``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from wavellama.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from fairseq2.assets import AssetCard, AssetStore
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+KINDS: Final = ("model", "tokenizer", "dataset")
+
+
+def add_asset_parser(subparsers: Subparsers) -> None:
+    """Add the command ``asset``."""
+    asset = subparsers.add_parser("asset", help="list and show models, tokenizers and data sets")
+    actions = asset.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list the cards that fairseq2 finds")
+    listing.add_argument("--kind", choices=KINDS, help="only this kind")
+    listing.set_defaults(run=list_assets)
+    showing = actions.add_parser("show", help="print a card and its resolved configuration")
+    showing.add_argument("name", metavar="NAME")
+    showing.set_defaults(run=show_asset)
+
+
+def list_assets(args: argparse.Namespace) -> int:
+    """Print the cards by kind; cards that cannot be read are named on stderr."""
+    from fairseq2.assets import AssetCardError
+
+    store = _asset_store()
+    for name in sorted({name.rstrip("@") for name in store.asset_names}, key=str.lower):
+        try:
+            kind = _kind(store.retrieve_card(name))
+        except AssetCardError as ex:
+            print(f"skipped {name}: {ex}", file=sys.stderr)
+            continue
+        if kind is not None and args.kind in (None, kind):
+            print(f"{kind:10} {name}")
+    return 0
+
+
+def show_asset(args: argparse.Namespace) -> int:
+    """Print a card, the cards that it is based on, and what its configuration resolves to.
+
+    :raises UnknownNameError: there is no card of that name.
+    """
+    from ruamel.yaml import YAML
+
+    store = _asset_store()
+    card = store.maybe_retrieve_card(args.name)
+    if card is None:
+        known = {name.rstrip("@") for name in store.asset_names}
+        raise UnknownNameError("card", args.name, known, " `wavellama asset list` prints all.")
+    yaml = YAML()
+    yaml.dump(_chain(card), sys.stdout)
+    if _kind(card) == "model":
+        yaml.dump({"resolved": _resolve(card)}, sys.stdout)
+    return 0
+
+
+def _asset_store() -> AssetStore:
+    from fairseq2.assets import get_asset_store
+
+    return get_asset_store()
+
+
+def _kind(card: AssetCard) -> str | None:
+    return next((kind for kind in KINDS if card.has_field(f"{kind}_family")), None)
+
+
+def _chain(card: AssetCard | None) -> dict[str, Any]:
+    """Return the card and its bases: name -> fields."""
+    chain: dict[str, Any] = {}
+    while card is not None:
+        fields = {key: value for key, value in card.metadata.items() if not key.startswith("__")}
+        chain[card.name] = {key: _plain(value) for key, value in fields.items()}
+        card = card.base
+    return chain
+
+
+def _resolve(card: AssetCard) -> object:
+    """Return the configuration that a model of this card is built from."""
+    from fairseq2.models import ModelFamily
+    from fairseq2.runtime.dependency import get_dependency_resolver
+    from fairseq2.utils.structured import StandardValueConverter
+
+    name = card.field("model_family").as_(str)
+    family = get_dependency_resolver().resolve(ModelFamily, key=name)
+    return StandardValueConverter().unstructure(family.get_model_config(card))
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, str | int | float | bool | dict | list) else str(value)

@@ -1,0 +1,136 @@
+"""What the command line says when fairseq2 fails: one sentence instead of a stack trace."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Final
+
+from fairseq2.assets import AssetStore
+from fairseq2.data.tokenizers import TokenizerNotKnownError
+from fairseq2.datasets import DatasetNotKnownError
+from fairseq2.models import ModelArchitectureNotKnownError, ModelGatedError, ModelNotKnownError
+from fairseq2.models.utils.checkpoint import ModelCheckpointMismatchError
+from fairseq2.recipe.component import ComponentNotKnownError
+from fairseq2.recipe.error import SequenceGeneratorNotKnownError
+from fairseq2.runtime.dependency import get_dependency_resolver
+
+from wavellama.errors import ConfigKeyError, UnknownNameError, WavellamaError
+from wavellama.model.archs import arch_table
+
+_KINDS: Final[dict[type[BaseException], str]] = {
+    ModelNotKnownError: "model card",
+    DatasetNotKnownError: "data set card",
+    TokenizerNotKnownError: "tokenizer card",
+}
+
+_UNEXPECTED: Final = "unexpected error"
+"""What fairseq2 logs of an error that nobody foresaw; its stack trace is for a bug report."""
+
+_SECRETS: Final = "Environment Variables - "
+"""fairseq2 logs all environment variables, access keys too, into the output directory."""
+
+
+@contextmanager
+def quiet_fairseq2() -> Iterator[None]:
+    """Keep fairseq2 from logging the environment, and the error that ends the command."""
+    logger = logging.getLogger("fairseq2")
+    logger.addFilter(_is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_wanted)
+
+
+def describe_failure(ex: BaseException, config_kls: type[object]) -> str:
+    """Return one sentence on what failed, with the nearest names where a name is unknown."""
+    known = _describe_name(ex) or _describe_key(ex, config_kls)
+    return f"error: {known or _chain(ex)}"
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    if record.getMessage().startswith(_SECRETS):
+        return False
+    if record.levelno < logging.ERROR or _UNEXPECTED in record.getMessage():
+        return True
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name == "_handle_errors":
+            return False
+    return True
+
+
+def _describe_name(ex: BaseException) -> str | None:
+    kind = _KINDS.get(type(ex))
+    if kind is not None:
+        hint = " `wavellama asset list` prints all."
+        return str(UnknownNameError(kind, str(getattr(ex, "name", "")), _asset_names(), hint))
+    if isinstance(ex, ModelArchitectureNotKnownError):
+        return str(UnknownNameError("model architecture", ex.arch, _arch_names()))
+    if isinstance(ex, SequenceGeneratorNotKnownError):
+        return f"{ex.name} is not a known generator; is its package installed?"
+    if isinstance(ex, ComponentNotKnownError):
+        kind = ex.component_kls.__name__.removeprefix("Wav2Vec2").lower()
+        return f"{ex.name} is not a known {kind}; is its package installed?"
+    if isinstance(ex, ModelGatedError):
+        return f"The card {ex.name} names no checkpoint, so there are no weights to load."
+    return None
+
+
+def _describe_key(ex: BaseException, config_kls: type[object]) -> str | None:
+    """Describe a configuration key that nothing reads."""
+    match = re.search(r"extra key\(s\) ([^.\s,]+)", _chain(ex))
+    if match is None:
+        return None
+    return str(ConfigKeyError(match[1], "The configuration", set(_keys(config_kls()))))
+
+
+def _chain(ex: BaseException) -> str:
+    """Join the messages of an error and of its causes, which say more and more of the reason."""
+    messages: list[str] = []
+    current: BaseException | None = ex
+    while current is not None:
+        message = _message(current)
+        if message and message not in messages:
+            messages.append(message)
+        current = current.__cause__
+    return ": ".join(message.rstrip(".") for message in messages) + "."
+
+
+def _message(ex: BaseException) -> str:
+    text = " ".join(str(ex).split()).replace(" See logged stack trace for details.", "")
+    if isinstance(ex, ModelCheckpointMismatchError):
+        return _first_mismatch(text)
+    return text if text or isinstance(ex, WavellamaError) else type(ex).__name__
+
+
+def _first_mismatch(text: str) -> str:
+    """Return the first of the differences between a checkpoint and its model."""
+    first = re.split(r"(?<=\.) (?=`|Following)", text)[0]
+    head, separator, keys = first.partition(": ")
+    names = keys.split(", ")
+    if not separator or len(names) < 2 or not head.startswith("Following"):
+        return first
+    return f"{head}: {names[0]} and {len(names) - 1} more"
+
+
+def _asset_names() -> Iterable[str]:
+    return {name.rstrip("@") for name in get_dependency_resolver().resolve(AssetStore).asset_names}
+
+
+def _arch_names() -> Iterable[str]:
+    return {name for rows in arch_table().values() for name in rows}
+
+
+def _keys(config: object) -> Iterator[str]:
+    """Yield the names of all fields of a configuration and of its sections."""
+    if not is_dataclass(config):
+        return
+    for field in fields(config):
+        yield field.name
+        yield from _keys(getattr(config, field.name))

@@ -1,0 +1,43 @@
+"""The commands ``wavellama`` and ``fairseq2``. Parsing imports neither torch nor fairseq2."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import wavellama
+from wavellama.cli.asset import add_asset_parser
+from wavellama.cli.recipe import add_recipe_parser
+from wavellama.errors import WavellamaError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its code: 0, 1 (it failed) or 2 (it was asked wrongly)."""
+    os.environ.setdefault("FAIRSEQ2_EXTENSION_TRACE", "1")  # a broken extension is an error
+    args = create_parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = args.run
+    try:
+        code = command(args)
+    except WavellamaError as ex:
+        print(f"error: {ex}", file=sys.stderr)
+        code = ex.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
+
+
+def create_parser() -> argparse.ArgumentParser:
+    """Create the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="wavellama", description="Wav2Vec2-Llama speech recognition: train, eval, transcribe."
+    )
+    parser.add_argument("--version", action="version", version=wavellama.__version__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_recipe_parser(subparsers)
+    add_asset_parser(subparsers)
+    return parser

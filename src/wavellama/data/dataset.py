@@ -1,0 +1,48 @@
+"""What every data set offers: its utterances, their audio, and a reader of batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from fairseq2.data.tokenizers import Tokenizer
+from fairseq2.datasets import DataReader, Seq2SeqBatch
+from fairseq2.gang import Gangs
+from torch import Tensor
+
+from wavellama.data.reader import ReaderOptions, create_batch_reader
+from wavellama.data.utterance import Utterance
+from wavellama.errors import DataError
+
+
+class AsrDataset(ABC):
+    """Utterances in named splits."""
+
+    @abstractmethod
+    def utterances(self, split: str) -> Sequence[Utterance]:
+        """Return the utterances of a split.
+
+        :raises UnknownNameError: there is no such split.
+        """
+
+    @abstractmethod
+    def read_audio(self, utterance: Utterance) -> Tensor:
+        """Return the utterance's mono 16 kHz waveform, not normalised. (T).
+
+        :raises AudioError: the audio cannot be read.
+        """
+
+    def create_reader(
+        self, split: str, tokenizer: Tokenizer, gangs: Gangs, options: ReaderOptions
+    ) -> DataReader[Seq2SeqBatch]:
+        """Return a reader of the split's batches, sharded over the ranks of ``gangs``.
+
+        :raises DataError: no utterance of the split is within the limits of length.
+        """
+        shortest, longest = options.min_audio_secs, options.max_audio_secs
+        utterances = [u for u in self.utterances(split) if shortest <= u.duration <= longest]
+        if not utterances:
+            raise DataError(
+                f"The split {split} has no utterance of {shortest:g} to {longest:g} seconds."
+            )
+        return create_batch_reader(self.read_audio, utterances, tokenizer, gangs, options)

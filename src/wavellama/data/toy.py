@@ -1,0 +1,85 @@
+"""A synthetic data set: tones that spell words, one pitch per letter. No files needed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import pi
+from pathlib import Path
+from typing import Final, final
+
+import torch
+from fairseq2.utils.validation import Validatable, ValidationResult
+from torch import Tensor
+from typing_extensions import override
+
+from wavellama.data.dataset import AsrDataset
+from wavellama.data.utterance import Utterance
+from wavellama.errors import UnknownNameError
+from wavellama.units import SAMPLE_RATE, samples_to_seconds, seconds_to_samples
+
+TOY_TONES_FAMILY: Final = "toy_tones"
+
+LETTERS: Final = "abcdefghij"
+LANGS: Final = ("eng_Latn", "ita_Latn")
+TONE_SECS: Final = 0.08
+
+
+@dataclass(kw_only=True)
+class ToyTonesConfig(Validatable):
+    """The size of the data set."""
+
+    num_train: int = 64
+    """Utterances in the split ``train``."""
+
+    num_valid: int = 16
+    """Utterances in each of the splits ``dev`` and ``test``."""
+
+    def validate(self) -> ValidationResult:
+        """Check that no split is empty."""
+        result = ValidationResult()
+        if min(self.num_train, self.num_valid) < 1:
+            result.add_error("`num_train` and `num_valid` must be at least 1.")
+        return result
+
+
+@final
+class ToyTones(AsrDataset):
+    """Two words of tones per utterance, always the same for the same split."""
+
+    def __init__(self, config: ToyTonesConfig) -> None:
+        valid = config.num_valid
+        self._sizes = {"train": config.num_train, "dev": valid, "test": valid}
+
+    @override
+    def utterances(self, split: str) -> Sequence[Utterance]:
+        if split not in self._sizes:
+            raise UnknownNameError("split of this data set", split, self._sizes)
+        draw = random.Random(split)
+        return [_utterance(split, i, draw) for i in range(self._sizes[split])]
+
+    @override
+    def read_audio(self, utterance: Utterance) -> Tensor:
+        return torch.cat([_tone(letter) for letter in utterance.text])
+
+
+def open_toy_tones(config: ToyTonesConfig) -> ToyTones:
+    """Open the data set (fairseq2's opener of the family)."""
+    return ToyTones(config)
+
+
+def _utterance(split: str, index: int, draw: random.Random) -> Utterance:
+    words = ["".join(draw.choices(LETTERS, k=draw.randint(2, 4))) for _ in range(2)]
+    text = " ".join(words)
+    duration = samples_to_seconds(len(text) * seconds_to_samples(TONE_SECS))
+    name = Path(f"{split}-{index}")
+    return Utterance(name, text, duration, LANGS[index % 2], speaker="synthetic", split=split)
+
+
+def _tone(letter: str) -> Tensor:
+    """Return a tone of the letter's pitch, or silence for a space. (T)."""
+    times = torch.arange(seconds_to_samples(TONE_SECS)) / SAMPLE_RATE
+    if letter == " ":
+        return torch.zeros_like(times)
+    return torch.sin(2 * pi * (300 + 200 * LETTERS.index(letter)) * times)

@@ -1,0 +1,121 @@
+"""The composition root: everything that wavellama adds to fairseq2 is registered here.
+
+fairseq2 calls ``register`` through the entry point ``fairseq2.extension``. It turns a failing
+extension into one line of warning; a half-registered wavellama would fail later and elsewhere, so
+the failure is logged here in full before it is passed on.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from fairseq2.runtime.dependency import DependencyContainer
+
+_log = logging.getLogger(__name__)
+
+
+def register(container: DependencyContainer) -> None:
+    """Register cards, families, architectures, components and metrics."""
+    try:
+        _register_assets(container)
+        _register_models(container)
+        _register_datasets(container)
+        _register_components(container)
+        _register_metrics(container)
+        _register_errors(container)
+    except Exception:
+        _log.exception("wavellama could not register itself with fairseq2.")
+        raise
+
+
+def _register_assets(container: DependencyContainer) -> None:
+    from fairseq2.composition import register_package_assets
+
+    register_package_assets(container, "wavellama.assets.cards")
+
+
+def _register_models(container: DependencyContainer) -> None:
+    from fairseq2.composition import register_model_family
+
+    from wavellama.model.archs import register_archs
+    from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
+    from wavellama.model.factory import create_wav2vec2_llama_model
+    from wavellama.model.interop import convert_state_dict
+    from wavellama.model.model import Wav2Vec2LlamaModel
+    from wavellama.model.sharding import apply_fsdp, apply_layerwise_checkpointing, compile_decoder
+
+    register_model_family(
+        container,
+        WAV2VEC2_LLAMA_FAMILY,
+        Wav2Vec2LlamaModel,
+        Wav2Vec2LlamaConfig,
+        factory=create_wav2vec2_llama_model,
+        state_dict_converter=convert_state_dict,
+        fsdp_applier=apply_fsdp,
+        layerwise_ac_applier=apply_layerwise_checkpointing,
+        compiler=compile_decoder,
+    )
+    register_archs(container)
+
+
+def _register_datasets(container: DependencyContainer) -> None:
+    from fairseq2.composition import register_dataset_family
+
+    from wavellama.data.toy import TOY_TONES_FAMILY, ToyTones, ToyTonesConfig, open_toy_tones
+
+    register_dataset_family(
+        container, TOY_TONES_FAMILY, ToyTones, ToyTonesConfig, opener=open_toy_tones
+    )
+
+
+def _register_components(container: DependencyContainer) -> None:
+    from fairseq2.generation import Seq2SeqGenerator
+    from fairseq2.models.wav2vec2 import Wav2Vec2Masker
+    from fairseq2.recipe.component import register_component
+
+    from wavellama.decoding.generator import BEAM_GENERATOR, create_generator
+    from wavellama.model import masking
+    from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+
+    container.register_instance(masking.MaskerTarget, masking.MaskerTarget())
+    register_component(
+        container, Seq2SeqGenerator, BEAM_GENERATOR, Wav2Vec2LlamaBeamSearchConfig, create_generator
+    )
+    register_component(
+        container,
+        Wav2Vec2Masker,
+        masking.STANDARD_MASKER,
+        masking.StandardMaskerConfig,
+        masking.create_standard_masker_component,
+    )
+    register_component(
+        container,
+        Wav2Vec2Masker,
+        masking.NO_MASKER,
+        masking.NoMaskerConfig,
+        masking.create_no_masker,
+    )
+
+
+def _register_metrics(container: DependencyContainer) -> None:
+    from fairseq2.metrics import format_as_float
+    from fairseq2.metrics.recorders import MetricDescriptor
+
+    descriptor = MetricDescriptor("cer", "Character Error Rate (CER)", 200, format_as_float)
+    container.collection.register_instance(MetricDescriptor, descriptor)
+
+
+def _register_errors(container: DependencyContainer) -> None:
+    """Let fairseq2's command line report our errors in one sentence, with our exit code."""
+    from fairseq2.logging import log
+    from fairseq2.recipe import register_cli_error
+
+    from wavellama import errors
+
+    def report(ex: errors.WavellamaError) -> int:
+        log.error("{}", ex)
+        return ex.exit_code
+
+    for kls in vars(errors).values():
+        if isinstance(kls, type) and issubclass(kls, errors.WavellamaError):
+            register_cli_error(container, kls, report)

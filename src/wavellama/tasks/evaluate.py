@@ -1,0 +1,78 @@
+"""The recipe ``eval``: error rates per language, as tables and as JSON."""
+
+from __future__ import annotations
+
+import fairseq2.recipe  # noqa: F401  # isort: skip  # before fairseq2.evaluator, which needs it loaded
+
+import json
+from pathlib import Path
+from typing import TextIO, final
+
+from fairseq2.datasets import Seq2SeqBatch
+from fairseq2.evaluator import EvalUnit
+from fairseq2.gang import Gangs
+from fairseq2.metrics import Mean, MetricBag
+from fairseq2.recipe import Recipe, RecipeContext
+from fairseq2.task import Task
+from typing_extensions import override
+
+from wavellama.data.dataset import AsrDataset
+from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.tasks.config import EvalConfig
+from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
+from wavellama.tasks.report import write_report
+from wavellama.tasks.transcriber import Transcriber, check_vocabulary, create_transcriber
+from wavellama.tasks.units import summed_nll
+
+
+@final
+class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
+    """Decodes a batch and keeps what was said beside what was recognised."""
+
+    def __init__(
+        self, model: Wav2Vec2LlamaModel, transcriber: Transcriber, output_dir: Path, gangs: Gangs
+    ) -> None:
+        self._model, self._transcriber = model, transcriber
+        self._output_dir, self._gangs = output_dir, gangs
+        self._file: TextIO = open_rank_file(output_dir, "hypotheses", gangs)
+
+    @override
+    def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
+        metric_bag.add("nll_loss", Mean())
+
+    @override
+    def process_batch(self, batch: Seq2SeqBatch, metric_bag: MetricBag) -> None:
+        nll, num_targets = summed_nll(self._model, batch)
+        metric_bag.get("nll_loss", Mean).update(nll / num_targets, weight=num_targets)
+        for row in self._transcriber.transcribe(batch):
+            self._file.write(json.dumps(to_record(row), ensure_ascii=False) + "\n")
+
+    @override
+    def finalize(self, metric_bag: MetricBag) -> None:
+        self._file.close()
+        records = merge_ranks(self._output_dir, "hypotheses", self._gangs)
+        if self._gangs.root.rank == 0:
+            write_report(records, self._output_dir)
+
+
+@final
+class AsrEvaluation(Recipe):
+    """Evaluates a model on one split."""
+
+    @override
+    def create_task(self, context: RecipeContext) -> Task:
+        config = context.get_config_as(EvalConfig)
+        model, tokenizer = context.get_model_as(Wav2Vec2LlamaModel), context.get_tokenizer()
+        check_vocabulary(model, tokenizer)
+        dataset = context.get_dataset_as(AsrDataset)
+        section = config.dataset
+        reader = dataset.create_reader(
+            section.valid_split, tokenizer, context.gangs, section.reader_options()
+        )
+        unit = EvaluationUnit(model, create_transcriber(context), context.output_dir, context.gangs)
+        return context.create_evaluator([unit], [reader])
+
+    @property
+    @override
+    def config_kls(self) -> type[object]:
+        return EvalConfig

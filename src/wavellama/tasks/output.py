@@ -1,0 +1,62 @@
+"""Files that several processes write together: one part per rank, merged by the first."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TextIO, TypeAlias
+
+from fairseq2.gang import Gangs
+
+from wavellama.tasks.transcriber import Transcription
+
+Record: TypeAlias = dict[str, Any]
+
+
+def to_record(row: Transcription) -> Record:
+    """Return a transcription as one JSON object."""
+    return {
+        "audio": row.audio,
+        "lang": row.lang,
+        "duration": row.duration,
+        "reference": row.reference,
+        "hypothesis": row.text,
+        "score": row.hypothesis.score,
+        "stop_reason": row.hypothesis.stop_reason,
+    }
+
+
+def open_rank_file(output_dir: Path, name: str, gangs: Gangs) -> TextIO:
+    """Open this process's part of ``name`` for writing."""
+    return _part(output_dir, name, gangs.root.rank).open("w", encoding="utf-8")
+
+
+def merge_ranks(output_dir: Path, name: str, gangs: Gangs) -> list[Record]:
+    """Merge all parts into ``name.jsonl``; returns its records on the first process, else none."""
+    gangs.root.barrier()
+    if gangs.root.rank != 0:
+        return []
+    parts = [_part(output_dir, name, rank) for rank in range(gangs.root.size)]
+    lines = [line for part in parts for line in part.read_text("utf-8").splitlines()]
+    records: list[Record] = sorted((json.loads(line) for line in lines), key=_audio)
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_atomic(output_dir / f"{name}.jsonl", text)
+    for part in parts:
+        part.unlink()
+    return records
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file that is either complete or not there, whatever happens meanwhile."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)
+
+
+def _part(output_dir: Path, name: str, rank: int) -> Path:
+    return output_dir / f".{name}.rank{rank}.jsonl"
+
+
+def _audio(record: Record) -> str:
+    return str(record["audio"])

@@ -1,0 +1,103 @@
+"""Recipes by name: built in, from other packages, or by module path; and their YAML files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from wavellama.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from fairseq2.recipe import Recipe
+
+ENTRY_POINT_GROUP: Final = "wavellama.recipes"
+
+BUILT_IN: Final[Mapping[str, str]] = {
+    "train": "wavellama.tasks.train:AsrTraining",
+    "eval": "wavellama.tasks.evaluate:AsrEvaluation",
+    "transcribe": "wavellama.tasks.transcribe:AsrTranscription",
+}
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A YAML file that declares which recipe it is for."""
+
+    path: Path
+    recipe: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of the file's header comment."""
+        for line in self.path.read_text("utf-8").splitlines():
+            if line.startswith("# "):
+                return line[2:].strip()
+        return ""
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that ship with wavellama: name -> file."""
+    with as_file(files("wavellama.recipes")) as folder:
+        return {path.stem: path for path in sorted(folder.glob("*/*.yaml"))}
+
+
+def find_recipe(name: str) -> RecipeFile:
+    """Return the recipe file of that path, or the shipped one of that name.
+
+    :raises UnknownNameError: it is neither.
+    :raises ConfigError: the file does not say which recipe it is for.
+    """
+    path = Path(name)
+    if not path.is_file():
+        shipped = shipped_recipes()
+        if path.suffix or name not in shipped:
+            raise UnknownNameError(
+                "recipe", name, shipped, " `wavellama recipe list` prints all; a file must exist."
+            )
+        path = shipped[name]
+    return RecipeFile(path, _declared_recipe(path))
+
+
+def load_recipe(name: str) -> Recipe:
+    """Return the recipe of that name: built in, registered by a package, or ``module:Class``.
+
+    :raises UnknownNameError: there is none.
+    :raises ConfigError: it cannot be imported.
+    """
+    targets = {**BUILT_IN, **_registered()}
+    target = targets.get(name, name)
+    if ":" not in target:
+        raise UnknownNameError("kind of recipe", name, targets)
+    module, _, attribute = target.partition(":")
+    try:
+        recipe: Recipe = getattr(import_module(module), attribute)()
+    except (ImportError, AttributeError) as ex:
+        raise ConfigError(f"The recipe {target} cannot be imported: {ex}.") from ex
+    return recipe
+
+
+def _registered() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _declared_recipe(path: Path) -> str:
+    try:
+        content = YAML(typ="safe").load(path.read_text("utf-8"))
+    except (YAMLError, UnicodeDecodeError) as ex:
+        raise ConfigError(f"{path} is not a valid YAML file: {_one_line(ex)}") from ex
+    if not isinstance(content, dict) or not isinstance(content.get("recipe"), str):
+        kinds = ", ".join(BUILT_IN)
+        raise ConfigError(f"{path} must begin with `recipe:` and one of {kinds}, or module:Class.")
+    return str(content["recipe"])
+
+
+def _one_line(ex: Exception) -> str:
+    return " ".join(str(ex).split())

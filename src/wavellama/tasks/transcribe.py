@@ -1,0 +1,75 @@
+"""The recipe ``transcribe``: a data set in, JSON lines and text out."""
+
+from __future__ import annotations
+
+import fairseq2.recipe  # noqa: F401  # isort: skip  # before fairseq2.generator, which needs it loaded
+
+import json
+from pathlib import Path
+from typing import TextIO, final
+
+from fairseq2.datasets import Seq2SeqBatch
+from fairseq2.gang import Gangs
+from fairseq2.generator import GeneratorUnit
+from fairseq2.metrics import MetricBag, Sum
+from fairseq2.recipe import Recipe, RecipeContext
+from fairseq2.task import Task
+from typing_extensions import override
+
+from wavellama.data.dataset import AsrDataset
+from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.tasks.config import TranscribeConfig
+from wavellama.tasks.output import merge_ranks, open_rank_file, to_record, write_atomic
+from wavellama.tasks.transcriber import Transcriber, check_vocabulary, create_transcriber
+
+
+@final
+class TranscriptionUnit(GeneratorUnit[Seq2SeqBatch]):
+    """Decodes a batch and writes what was recognised."""
+
+    def __init__(self, transcriber: Transcriber, output_dir: Path, gangs: Gangs) -> None:
+        self._transcriber, self._output_dir, self._gangs = transcriber, output_dir, gangs
+        self._file: TextIO = open_rank_file(output_dir, "transcripts", gangs)
+
+    @override
+    def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
+        metric_bag.add("num_transcripts", Sum())
+
+    @override
+    def process_batch(self, batch: Seq2SeqBatch, metric_bag: MetricBag) -> None:
+        rows = self._transcriber.transcribe(batch)
+        for row in rows:
+            self._file.write(json.dumps(to_record(row), ensure_ascii=False) + "\n")
+        self._file.flush()
+        metric_bag.get("num_transcripts", Sum).update(len(rows))
+
+    @override
+    def finalize(self, metric_bag: MetricBag) -> None:
+        self._file.close()
+        records = merge_ranks(self._output_dir, "transcripts", self._gangs)
+        if self._gangs.root.rank == 0:
+            lines = [f"{record['audio']}\t{record['hypothesis']}\n" for record in records]
+            write_atomic(self._output_dir / "transcripts.txt", "".join(lines))
+
+
+@final
+class AsrTranscription(Recipe):
+    """Transcribes one split."""
+
+    @override
+    def create_task(self, context: RecipeContext) -> Task:
+        config = context.get_config_as(TranscribeConfig)
+        model, tokenizer = context.get_model_as(Wav2Vec2LlamaModel), context.get_tokenizer()
+        check_vocabulary(model, tokenizer)
+        dataset = context.get_dataset_as(AsrDataset)
+        section = config.dataset
+        reader = dataset.create_reader(
+            section.valid_split, tokenizer, context.gangs, section.reader_options()
+        )
+        unit = TranscriptionUnit(create_transcriber(context), context.output_dir, context.gangs)
+        return context.create_generator(unit, reader)
+
+    @property
+    @override
+    def config_kls(self) -> type[object]:
+        return TranscribeConfig
