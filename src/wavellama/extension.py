@@ -61,10 +61,23 @@ def _register_models(container: DependencyContainer) -> None:
 def _register_datasets(container: DependencyContainer) -> None:
     from fairseq2.composition import register_dataset_family
 
+    from wavellama.data.manifest_dataset import (
+        MANIFEST_ASR_FAMILY,
+        ManifestDataset,
+        ManifestDatasetConfig,
+        open_manifest_dataset,
+    )
     from wavellama.data.toy import TOY_TONES_FAMILY, ToyTones, ToyTonesConfig, open_toy_tones
 
     register_dataset_family(
         container, TOY_TONES_FAMILY, ToyTones, ToyTonesConfig, opener=open_toy_tones
+    )
+    register_dataset_family(
+        container,
+        MANIFEST_ASR_FAMILY,
+        ManifestDataset,
+        ManifestDatasetConfig,
+        opener=open_manifest_dataset,
     )
 
 
@@ -98,11 +111,19 @@ def _register_components(container: DependencyContainer) -> None:
 
 
 def _register_metrics(container: DependencyContainer) -> None:
-    from fairseq2.metrics import format_as_float
+    from fairseq2.metrics import format_as_float, format_as_int
     from fairseq2.metrics.recorders import MetricDescriptor
 
-    descriptor = MetricDescriptor("cer", "Character Error Rate (CER)", 200, format_as_float)
-    container.collection.register_instance(MetricDescriptor, descriptor)
+    for name, title, priority, formatter in (
+        ("cer", "Character Error Rate (CER)", 200, format_as_float),
+        ("ctc_cer", "CTC Character Error Rate", 201, format_as_float),
+        ("ctc_wer", "CTC Word Error Rate", 201, format_as_float),
+        ("audio_secs", "Audio Seconds", 820, format_as_int),
+        ("audio_secs_per_sec", "Audio Seconds per Second", 811, format_as_float),
+        ("num_transcripts", "Transcripts", 820, format_as_int),
+    ):
+        descriptor = MetricDescriptor(name, title, priority, formatter)
+        container.collection.register_instance(MetricDescriptor, descriptor)
 
 
 def _register_errors(container: DependencyContainer) -> None:

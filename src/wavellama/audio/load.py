@@ -109,6 +109,8 @@ def _read_mapping(source: Mapping[str, object], name: str) -> tuple[Tensor, int]
     if not isinstance(sample_rate, int | np.integer) or sample_rate < 1:
         raise AudioError(name, f"`sample_rate` must be a positive integer, but is {sample_rate!r}.")
     waveform = torch.as_tensor(source["waveform"])
+    if waveform.is_complex():
+        raise AudioError(name, "the array holds complex numbers.")
     if not waveform.is_floating_point():
         waveform = waveform.double() / torch.iinfo(waveform.dtype).max
     return _to_mono(waveform.float(), name), int(sample_rate)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from pickle import UnpicklingError
 from typing import Final
 
 from fairseq2.assets import AssetStore
@@ -106,6 +107,8 @@ def _message(ex: BaseException) -> str:
     text = " ".join(str(ex).split()).replace(" See logged stack trace for details.", "")
     if isinstance(ex, ModelCheckpointMismatchError):
         return _first_mismatch(text)
+    if isinstance(ex, UnpicklingError):  # torch's own advice is to load it unsafely
+        return "the file is no archive of tensors"
     return text if text or isinstance(ex, WavellamaError) else type(ex).__name__
 
 

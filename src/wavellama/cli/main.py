@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import wavellama
 from wavellama.cli.asset import add_asset_parser
+from wavellama.cli.data import add_data_parser
 from wavellama.cli.recipe import add_recipe_parser
 from wavellama.errors import WavellamaError
 
@@ -40,4 +41,5 @@ def create_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_recipe_parser(subparsers)
     add_asset_parser(subparsers)
+    add_data_parser(subparsers)
     return parser

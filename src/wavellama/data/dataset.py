@@ -10,7 +10,8 @@ from fairseq2.datasets import DataReader, Seq2SeqBatch
 from fairseq2.gang import Gangs
 from torch import Tensor
 
-from wavellama.data.reader import ReaderOptions, create_batch_reader
+from wavellama.data.plan import ReaderOptions
+from wavellama.data.reader import create_batch_reader
 from wavellama.data.utterance import Utterance
 from wavellama.errors import DataError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -35,3 +36,12 @@ def keep_rows(num_rows: int, keep_p: float, generator: torch.Generator) -> list[
     """Draw for each row, with probability ``keep_p``, whether to keep something."""
     draws: Tensor = torch.rand(num_rows, generator=generator)
     return [draw < keep_p for draw in draws.tolist()]
+
+
+def replace_tokens(
+    tokens: Sequence[int], vocab_size: int, noise_p: float, generator: torch.Generator
+) -> list[int]:
+    """Replace each token, with probability ``noise_p``, by one drawn from the vocabulary."""
+    keep = keep_rows(len(tokens), 1.0 - noise_p, generator)
+    drawn = torch.randint(vocab_size, (len(tokens),), generator=generator).tolist()
+    return [old if kept else new for old, new, kept in zip(tokens, drawn, keep, strict=True)]

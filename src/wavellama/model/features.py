@@ -18,6 +18,8 @@ from torch.nn.functional import pad
 from torchaudio.functional import melscale_fbanks
 from typing_extensions import override
 
+from wavellama.model.draws import Draws
+from wavellama.model.spectral import SpectralAugment
 from wavellama.units import SAMPLE_RATE
 
 WINDOW: Final = 400
@@ -49,6 +51,9 @@ class FilterBankExtractor(SequenceFeatureExtractor):
         self.stride = stride
         self.register_buffer("window", torch.empty(WINDOW), persistent=False)
         self.register_buffer("mel", torch.empty(NUM_FFT // 2 + 1, num_channels), persistent=False)
+        self.draws = Draws(seed=0)
+        self.augment: SpectralAugment | None = None
+        """Changes the spectrum in training."""
         self.reset_non_persistent_buffers()
 
     def reset_non_persistent_buffers(self) -> None:
@@ -65,8 +70,14 @@ class FilterBankExtractor(SequenceFeatureExtractor):
         windows = seqs.float().unfold(1, WINDOW, HOP)  # (N, F, WINDOW)
         spectrum = torch.fft.rfft(windows * self.window.float(), n=NUM_FFT)
         power = spectrum.real.square() + spectrum.imag.square()  # (N, F, NUM_FFT / 2 + 1)
+        augment = self.augment if self.training else None
+        generator = self.draws.next_generator() if augment is not None else None
+        if augment is not None and generator is not None:
+            power = augment.warp(power, generator)
         log_mel = (power @ self.mel.float()).clamp_min(FLOOR).log()  # (N, F, C)
         num_windows = [(length - WINDOW) // HOP + 1 for length in seqs_layout.seq_lens]
+        if augment is not None and generator is not None:
+            log_mel = augment.mask(log_mel, num_windows, generator)
         frames = self._stack(log_mel, num_windows).type_as(seqs)
         seq_lens = [-(-count // self.stride) for count in num_windows]
         return frames, BatchLayout.of(frames, seq_lens)

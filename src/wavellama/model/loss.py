@@ -2,20 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, ctc_loss, log_softmax
 
 from wavellama.prompt.layout import NO_LABEL
 
+CTC_BLANK: Final = 0
+"""The CTC blank of the published models (token 0, BOS)."""
 
-def nll_sum(logits: Tensor, labels: Tensor) -> Tensor:
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What training minimises: decoder and CTC head, and how the decoder is kept from guessing."""
+
+    ctc_weight: float = 0.0
+    """The share of the CTC loss; at 1 the decoder is not run at all."""
+
+    label_smoothing: float = 0.0
+    """The probability that a target gives away to all tokens alike."""
+
+    token_noise_p: float = 0.0
+    """The probability with which a token that the decoder reads is replaced by a random one."""
+
+
+class TrainingLoss(NamedTuple):
+    """The summed losses of a batch; what the objective leaves out is zero."""
+
+    total: Tensor
+    """What to minimise: the weighted sum of the other two."""
+
+    nll: Tensor
+    """Negative log-likelihood of the decoder, smoothed where the objective smooths it."""
+
+    ctc: Tensor
+    """Loss of the CTC head."""
+
+
+def nll_sum(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Return the summed negative log-likelihood of the covered positions, in at least float32.
 
     :param logits: *Shape:* (..., V).
     :param labels: token ids, ``NO_LABEL`` where not covered. *Shape:* (...).
+    :param label_smoothing: the probability that the target gives away to all tokens alike.
     """
     if logits.dtype.itemsize < 4:
         logits = logits.float()
     return cross_entropy(
-        logits.flatten(0, -2), labels.flatten(), ignore_index=NO_LABEL, reduction="sum"
+        logits.flatten(0, -2),
+        labels.flatten(),
+        ignore_index=NO_LABEL,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+
+
+def ctc_sum(logits: Tensor, frame_lens: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:
+    """Return the summed CTC loss; a row with fewer frames than tokens contributes nothing.
+
+    :param logits: *Shape:* (N, S, V).
+    :param frame_lens: frames per row.
+    :param targets: token ids per row.
+    """
+    log_probs = log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (S, N, V)
+    return ctc_loss(
+        log_probs,
+        torch.tensor([token for row in targets for token in row], device=logits.device),
+        torch.tensor(frame_lens),
+        torch.tensor([len(row) for row in targets]),
+        blank=CTC_BLANK,
+        reduction="sum",
+        zero_infinity=True,
     )

@@ -23,8 +23,9 @@ from torch.nn.functional import pad
 from wavellama.batch import AsrBatch, to_asr_batch
 from wavellama.errors import BatchError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaStreamingConfig
-from wavellama.model.draws import Draws, keep_rows
-from wavellama.model.loss import nll_sum
+from wavellama.model.draws import Draws, keep_rows, replace_tokens
+from wavellama.model.features import FilterBankExtractor
+from wavellama.model.loss import Objective, TrainingLoss, ctc_sum, nll_sum
 from wavellama.prompt.assemble import PromptRow, assemble
 from wavellama.prompt.layout import NO_LABEL, PromptLayout, lay_out
 from wavellama.prompt.parts import Part
@@ -136,12 +137,9 @@ class Wav2Vec2LlamaModel(Module):
         self.llama_decoder = llama_decoder
         self.final_proj = final_proj
         self.target_vocab_info = target_vocab_info
-        self.register_module("masker", masker)
-        self.masker: Wav2Vec2Masker | None
-        self.register_module("lang_embeddings", lang_embeddings)
-        self.lang_embeddings: StandardEmbedding | None
-        self.register_module("ctc_head", ctc_head)
-        self.ctc_head: Linear | None
+        self.masker = masker
+        self.lang_embeddings = lang_embeddings
+        self.ctc_head = ctc_head
         self.max_generation_length = max_generation_length
         self.encoder_stacking = encoder_stacking
         self.lang_embeddings_p = lang_embeddings_p
@@ -162,17 +160,22 @@ class Wav2Vec2LlamaModel(Module):
         batch: Seq2SeqBatch,
         return_logits: bool = False,
         return_decoder_inputs: bool = False,
-    ) -> Tensor | ForwardOutput | DecoderInputs:
+        *,
+        objective: Objective | None = None,
+    ) -> Tensor | ForwardOutput | DecoderInputs | TrainingLoss:
         """Return the loss of ``batch``, which stays unchanged.
 
         :param return_logits: return a ``ForwardOutput`` instead.
         :param return_decoder_inputs: return the ``DecoderInputs`` instead, and skip the decoder.
+        :param objective: return the ``TrainingLoss`` of this objective instead.
         :returns: the mean negative log-likelihood over all target tokens (text and EOS) of the
             batch, times its number of rows. A 0-d tensor.
         :raises BatchError: training an LLM_ASR_LID model without languages.
         :raises UnknownLanguageError: a language code is not in the model's table.
         """
         asr_batch = to_asr_batch(batch, self.language_column_name)
+        if objective is not None:
+            return self._training_loss(asr_batch, objective)
         if return_decoder_inputs:
             prompt = self.embed_prompt(asr_batch, self.syntax.prompt)
             return DecoderInputs([prompt.context()], [prompt.layout.context_lens], prompt.audio)
@@ -186,26 +189,19 @@ class Wav2Vec2LlamaModel(Module):
         context, context_lens = [prompt.context()], [prompt.layout.context_lens]
         return ForwardOutput(loss, logits, layout, context, context_lens, prompt.audio)
 
+    def start_step(self, step_nr: int, rank: int) -> None:
+        """Begin a training step: fixes the random draws of the forward passes until the next."""
+        self.draws.start_step(step_nr, rank)
+        if isinstance(self.encoder_frontend.feature_extractor, FilterBankExtractor):
+            self.encoder_frontend.feature_extractor.draws.start_step(step_nr, rank)
+
     def embed_prompt(self, batch: AsrBatch, parts: Sequence[Part]) -> EmbeddedPrompt:
         """Embed what the decoder reads: the whole sequence, or the prompt of inference.
 
         :param parts: ``syntax.parts`` or ``syntax.prompt``.
         """
         audio, audio_lens = self.embed_audio(batch.audio, batch.audio_lens)
-        languages = self._language_rows(batch)
-        targets = batch.targets if batch.targets else [[]] * batch.num_rows
-        rows = [
-            PromptRow(i, language, target)
-            for i, (language, target) in enumerate(zip(languages, targets, strict=True))
-        ]
-        prompts = assemble(parts, self.token_ids, rows)
-        layout = lay_out(prompts, audio_lens, audio.size(1))
-        pool = [audio.flatten(0, 1), self._embed_ids(self.text_frontend, layout.token_ids, audio)]
-        if self.lang_embeddings is not None:
-            pool.append(self._embed_ids(self.lang_embeddings, layout.languages, audio))
-        pool.append(audio.new_zeros(1, self.model_dim))
-        seqs = torch.cat(pool)[layout.index.to(audio.device)]  # (N, S, M)
-        return EmbeddedPrompt(seqs, layout, audio)
+        return self._embed_rows(self._prompt_rows(batch), parts, audio, audio_lens)
 
     def embed_audio(
         self, seqs: Tensor, seq_lens: Sequence[int] | Tensor
@@ -273,20 +269,65 @@ class Wav2Vec2LlamaModel(Module):
             raise BatchError("The model has no CTC head; its configuration needs `ctc_head: true`.")
         return self.ctc_head(frames)
 
-    def _language_rows(self, batch: AsrBatch) -> list[int]:
+    def _training_loss(self, batch: AsrBatch, objective: Objective) -> TrainingLoss:
+        """Run the encoder once for both losses."""
+        frames, layout = self.encode_audio(batch.audio, batch.audio_lens)
+        nll = ctc = frames.new_zeros(())
+        if objective.ctc_weight > 0.0:
+            ctc = ctc_sum(self.ctc_logits(frames), layout.seq_lens, batch.targets)
+        if objective.ctc_weight < 1.0:
+            audio, audio_lens = self.project_frames(frames, list(layout.seq_lens))
+            rows = self._prompt_rows(batch, objective.token_noise_p)
+            prompt = self._embed_rows(rows, self.syntax.parts, audio, audio_lens)
+            hidden, _ = self._decode(prompt)
+            nll = self._covered_nll(hidden, prompt.layout.labels, objective.label_smoothing)
+        total = (1.0 - objective.ctc_weight) * nll + objective.ctc_weight * ctc
+        return TrainingLoss(total, nll.detach(), ctc.detach())
+
+    def _prompt_rows(self, batch: AsrBatch, token_noise_p: float = 0.0) -> list[PromptRow]:
+        """Return what the prompt of each row needs, with the draws of training made."""
+        generator = self.draws.next_generator() if self.training else None
+        languages = self._language_rows(batch, generator)
+        targets = batch.targets if batch.targets else [[]] * batch.num_rows
+        shown = targets
+        if generator is not None and token_noise_p > 0.0:
+            vocab_size = self.target_vocab_info.size
+            shown = [replace_tokens(row, vocab_size, token_noise_p, generator) for row in targets]
+        columns = zip(languages, targets, shown, strict=True)
+        return [PromptRow(i, *column) for i, column in enumerate(columns)]
+
+    def _embed_rows(
+        self,
+        rows: Sequence[PromptRow],
+        parts: Sequence[Part],
+        audio: Tensor,
+        audio_lens: Sequence[int],
+    ) -> EmbeddedPrompt:
+        """Gather every position of the prompt from one pool of embeddings."""
+        prompts = assemble(parts, self.token_ids, rows)
+        layout = lay_out(prompts, audio_lens, audio.size(1))
+        pool = [audio.flatten(0, 1), self._embed_ids(self.text_frontend, layout.token_ids, audio)]
+        if self.lang_embeddings is not None:
+            pool.append(self._embed_ids(self.lang_embeddings, layout.languages, audio))
+        pool.append(audio.new_zeros(1, self.model_dim))
+        seqs = torch.cat(pool)[layout.index.to(audio.device)]  # (N, S, M)
+        return EmbeddedPrompt(seqs, layout, audio)
+
+    def _language_rows(self, batch: AsrBatch, generator: torch.Generator | None) -> list[int]:
+        """Return the embedding row to show; in training (``generator``) some rows show none."""
         if not self.syntax.needs_language:
             return [0] * batch.num_rows
         if batch.langs is None:
-            if self.training:
+            if generator is not None:
                 raise BatchError(
                     f"Training an {self.model_type.name} model needs the language of each row in"
                     f" the batch's `{self.language_column_name}` column."
                 )
             return [0] * batch.num_rows
         rows = [self.lang_mapping.row(code) for code in batch.langs]
-        if not self.training:
+        if generator is None:
             return rows
-        keep = keep_rows(len(rows), self.lang_embeddings_p, self.draws.next_generator())
+        keep = keep_rows(len(rows), self.lang_embeddings_p, generator)
         return [row if kept else 0 for row, kept in zip(rows, keep, strict=True)]
 
     def _embed_ids(self, table: StandardEmbedding, ids: Tensor, like: Tensor) -> Tensor:
@@ -296,11 +337,11 @@ class Wav2Vec2LlamaModel(Module):
         layout = BatchLayout.of(prompt.seqs, prompt.layout.seq_lens)
         return self.llama_decoder(prompt.seqs, layout), layout
 
-    def _covered_nll(self, hidden: Tensor, labels: Tensor) -> Tensor:
+    def _covered_nll(self, hidden: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return the summed loss, with logits for the covered positions alone."""
         labels = labels.to(hidden.device)
         covered = labels != NO_LABEL
-        return nll_sum(self.final_proj(hidden[covered]), labels[covered])
+        return nll_sum(self.final_proj(hidden[covered]), labels[covered], label_smoothing)
 
     if TYPE_CHECKING:
         __call__ = forward

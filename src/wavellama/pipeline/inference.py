@@ -48,7 +48,7 @@ class ASRInferencePipeline:
         """
         if model_card is None and (model is None or tokenizer is None):
             raise ConfigError("Without a model card, give both `model` and `tokenizer`.")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device) if device is not None else _default_device()
         if model is None:
             model = load_model(str(model_card), device=self.device, dtype=dtype)
         self.model = _place(model, self.device, dtype).eval()
@@ -101,14 +101,16 @@ class ASRInferencePipeline:
         langs = [lang] * count if lang is None or isinstance(lang, str) else list(lang)
         if len(langs) != count:
             raise BatchError(f"`lang` has {len(langs)} entries for {count} inputs.")
-        given = [code for code in langs if code is not None]
-        takes = isinstance(self.model, Wav2Vec2LlamaModel) and self.model.syntax.needs_language
-        if given and not takes:
-            raise BatchError(f"This model takes no language, but `lang` gives {given[0]!r}.")
-        if isinstance(self.model, Wav2Vec2LlamaModel):
-            for code in given:
-                self.model.lang_mapping.row(code)
+        for code in langs:
+            if code is not None:
+                self._check_lang(code)
         return langs
+
+    def _check_lang(self, code: str) -> None:
+        model = self.model
+        if not isinstance(model, Wav2Vec2LlamaModel) or not model.syntax.needs_language:
+            raise BatchError(f"This model takes no language, but `lang` gives {code!r}.")
+        model.lang_mapping.row(code)
 
     def _choose_recogniser(
         self,
@@ -125,6 +127,10 @@ class ASRInferencePipeline:
             f"A {type(model).__name__} cannot transcribe; need a wav2vec2_llama or wav2vec2_asr"
             " model."
         )
+
+
+def _default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _place(model: Module, device: torch.device, dtype: torch.dtype) -> Module:

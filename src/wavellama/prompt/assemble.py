@@ -28,10 +28,12 @@ class LanguageSpan:
 
 @dataclass(frozen=True)
 class TokenSpan:
-    """Tokens to embed; where ``covered``, also to predict from the position before each."""
+    """Tokens to embed; where the loss covers them, also to predict from the position before."""
 
     ids: tuple[int, ...]
-    covered: bool
+
+    labels: tuple[int, ...] | None = None
+    """What to predict, as many as ``ids``; None where the loss does not cover them."""
 
 
 Span: TypeAlias = AudioSpan | LanguageSpan | TokenSpan
@@ -51,6 +53,9 @@ class PromptRow:
     target: Sequence[int] = ()
     """Token ids of the transcript; empty in inference."""
 
+    shown: Sequence[int] | None = None
+    """What the decoder reads in place of ``target``, for token noise; None: the target itself."""
+
 
 def assemble(
     parts: Sequence[Part], token_ids: Mapping[str, int], rows: Sequence[PromptRow]
@@ -69,11 +74,14 @@ def _span(part: Part, token_ids: Mapping[str, int], row: PromptRow) -> Span:
 
 def _token_span(part: Part, token_ids: Mapping[str, int], row: PromptRow) -> Span:
     name = part.name if isinstance(part, Token) else ""
-    return TokenSpan((token_ids[name],), is_covered(part))
+    ids = (token_ids[name],)
+    return TokenSpan(ids, ids if is_covered(part) else None)
 
 
 def _text_span(part: Part, token_ids: Mapping[str, int], row: PromptRow) -> Span:
-    return TokenSpan(tuple(row.target), is_covered(part))
+    target = tuple(row.target)
+    shown = target if row.shown is None else tuple(row.shown)
+    return TokenSpan(shown, target if is_covered(part) else None)
 
 
 _SPANS: Mapping[type, Callable[[Part, Mapping[str, int], PromptRow], Span]] = {

@@ -96,8 +96,8 @@ def _labels(prompt: Prompt, clip_lens: Sequence[int]) -> Tensor:
     """Return, for each position, the covered token that stands at the next one."""
     here: list[int] = []
     for span in prompt:
-        if isinstance(span, TokenSpan) and span.covered:
-            here.extend(span.ids)
+        if isinstance(span, TokenSpan) and span.labels is not None:
+            here.extend(span.labels)
         else:
             here.extend([NO_LABEL] * _span_len(span, clip_lens))
     return torch.tensor([*here[1:], NO_LABEL], dtype=torch.int64)
@@ -107,7 +107,7 @@ def _context_len(prompt: Prompt, clip_lens: Sequence[int]) -> int:
     """Return the number of positions before the first covered one."""
     length = 0
     for span in prompt:
-        if isinstance(span, TokenSpan) and span.covered:
+        if isinstance(span, TokenSpan) and span.labels is not None:
             break
         length += _span_len(span, clip_lens)
     return length

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fairseq2.models.wav2vec2 import Wav2Vec2Masker
 from fairseq2.recipe.component import ComponentManager
@@ -25,18 +27,24 @@ from fairseq2.recipe.config import (
     TrainerSection,
 )
 from fairseq2.runtime.dependency import DependencyResolver
-from fairseq2.utils.validation import ValidationResult
+from fairseq2.utils.validation import Validatable, ValidationResult
 from typing_extensions import override
 
-from wavellama.data.reader import ReaderOptions
+from wavellama.data.manifest_dataset import MANIFEST_ASR_FAMILY
+from wavellama.data.plan import ReaderOptions
 from wavellama.decoding.generator import BEAM_GENERATOR
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.loss import Objective
 from wavellama.model.masking import NO_MASKER, NoMaskerConfig
+from wavellama.model.spectral import SpectralAugment
 
 
 @dataclass(kw_only=True)
-class AsrDatasetSection(DatasetSection):
-    """The data set, its splits, and how they are read."""
+class AsrDatasetSection(DatasetSection, SupportsStructure):
+    """The data set, by ``name`` or ``path``, its splits, and how they are read."""
+
+    path: Path | None = None
+    """A manifest or a folder with manifests (see docs/data.md)."""
 
     train_split: str = "train"
     """The split to train on."""
@@ -53,10 +61,20 @@ class AsrDatasetSection(DatasetSection):
     batch_audio_secs: float = 40.0
     """The most audio in a batch in seconds, padding included."""
 
+    max_bad_share: float = 0.02
+    """The share of utterances with unusable audio above which the run stops."""
+
+    @override
+    def structure(self, resolver: DependencyResolver) -> None:
+        """Open a path as a data set of the family ``manifest_asr``."""
+        if self.path is not None:
+            self.name, self.family = None, MANIFEST_ASR_FAMILY
+            self.config_overrides = {"path": str(self.path)}
+
     @override
     def validate(self) -> ValidationResult:
         """Check that the limits of length leave room for an utterance."""
-        result = super().validate()
+        result = super().validate() if self.path is None else ValidationResult()
         if not 0.0 <= self.min_audio_secs < self.max_audio_secs:
             result.add_error(
                 f"`min_audio_secs` ({self.min_audio_secs:g}) must be at least 0 and less than"
@@ -69,9 +87,11 @@ class AsrDatasetSection(DatasetSection):
             )
         return result
 
-    def reader_options(self) -> ReaderOptions:
-        """Return how to read a split from start to end."""
+    def reader_options(self, output_dir: Path, split: str) -> ReaderOptions:
+        """Return how to read a split from start to end; bad audio is listed in ``output_dir``."""
         return ReaderOptions(
+            failures_path=output_dir / f"bad_audio.{split}.jsonl",
+            max_bad_share=self.max_bad_share,
             batch_audio_secs=self.batch_audio_secs,
             min_audio_secs=self.min_audio_secs,
             max_audio_secs=self.max_audio_secs,
@@ -93,6 +113,40 @@ class MaskerSection(SupportsStructure):
         """Turn the plain mapping of a YAML file into the masker's configuration."""
         manager = resolver.resolve(ComponentManager)
         self.config = manager.structure_component_config(Wav2Vec2Masker, self.name, self.config)
+
+
+@dataclass(kw_only=True)
+class AugmentSection(Validatable):
+    """What training changes in the audio; nothing by default."""
+
+    speeds: Sequence[float] = field(default_factory=list)
+    """Speeds to draw from for each utterance, such as [0.9, 1.0, 1.1]."""
+
+    concat_p: float = 0.0
+    """The probability of joining an utterance with another one of its language."""
+
+    spectral: SpectralAugment = field(default_factory=lambda: SpectralAugment())
+    """Warping and masking of filter banks (models that compute them)."""
+
+    def validate(self) -> ValidationResult:
+        """Check the ranges of the fields."""
+        result = ValidationResult()
+        if any(not 0.5 <= speed <= 2.0 for speed in self.speeds):
+            result.add_error(f"`speeds` must lie in [0.5, 2]: {list(self.speeds)}.")
+        if not 0.0 <= self.concat_p <= 1.0:
+            result.add_error(f"`concat_p` must lie in [0, 1]: {self.concat_p:g}.")
+        return result
+
+
+@dataclass(kw_only=True)
+class FreezeSection:
+    """What stays as it is for the first steps; -1 means for the whole run."""
+
+    encoder_steps: int = 0
+    """For how many steps front end and encoder are frozen."""
+
+    decoder_steps: int = 0
+    """For how many steps the decoder, its embeddings and projections are frozen."""
 
 
 def _generator_section() -> Seq2SeqGeneratorSection:
@@ -135,6 +189,15 @@ class TrainConfig:
             num_steps=5, score_metric="cer", publish_metrics_every_n_steps=1
         )
     )
+    objective: Objective = field(default_factory=lambda: Objective())
+    """What is minimised."""
+
+    augment: AugmentSection = field(default_factory=lambda: AugmentSection())
+    freeze: FreezeSection = field(default_factory=lambda: FreezeSection())
+
+    encoder_from: str | None = None
+    """A model card whose encoder a new model starts with."""
+
     seq2seq_generator: Seq2SeqGeneratorSection = field(default_factory=_generator_section)
     """The generator with which validation decodes."""
 

@@ -6,23 +6,24 @@ import fairseq2.recipe  # noqa: F401  # isort: skip  # before fairseq2.evaluator
 
 import json
 from pathlib import Path
-from typing import TextIO, final
+from typing import TextIO, cast, final
 
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.evaluator import EvalUnit
 from fairseq2.gang import Gangs
-from fairseq2.metrics import Mean, MetricBag
+from fairseq2.metrics import MetricBag
 from fairseq2.recipe import Recipe, RecipeContext
 from fairseq2.task import Task
 from typing_extensions import override
 
 from wavellama.data.dataset import AsrDataset
+from wavellama.model.loss import Objective, TrainingLoss
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.tasks.config import EvalConfig
 from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
 from wavellama.tasks.report import write_report
 from wavellama.tasks.transcriber import Transcriber, check_vocabulary, create_transcriber
-from wavellama.tasks.units import summed_nll
+from wavellama.tasks.units import add_loss_metrics, count_targets, update_loss_metrics
 
 
 @final
@@ -38,12 +39,12 @@ class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
 
     @override
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
-        metric_bag.add("nll_loss", Mean())
+        add_loss_metrics(metric_bag, Objective())
 
     @override
     def process_batch(self, batch: Seq2SeqBatch, metric_bag: MetricBag) -> None:
-        nll, num_targets = summed_nll(self._model, batch)
-        metric_bag.get("nll_loss", Mean).update(nll / num_targets, weight=num_targets)
+        loss = cast("TrainingLoss", self._model(batch, objective=Objective()))
+        update_loss_metrics(metric_bag, Objective(), loss, count_targets(batch))
         for row in self._transcriber.transcribe(batch):
             self._file.write(json.dumps(to_record(row), ensure_ascii=False) + "\n")
 
@@ -67,7 +68,10 @@ class AsrEvaluation(Recipe):
         dataset = context.get_dataset_as(AsrDataset)
         section = config.dataset
         reader = dataset.create_reader(
-            section.valid_split, tokenizer, context.gangs, section.reader_options()
+            section.valid_split,
+            tokenizer,
+            context.gangs,
+            section.reader_options(context.output_dir, section.valid_split),
         )
         unit = EvaluationUnit(model, create_transcriber(context), context.output_dir, context.gangs)
         return context.create_evaluator([unit], [reader])

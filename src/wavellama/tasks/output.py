@@ -16,15 +16,19 @@ Record: TypeAlias = dict[str, Any]
 
 def to_record(row: Transcription) -> Record:
     """Return a transcription as one JSON object."""
-    return {
+    record: Record = {
         "audio": row.audio,
         "lang": row.lang,
         "duration": row.duration,
         "reference": row.reference,
-        "hypothesis": row.text,
-        "score": row.hypothesis.score,
-        "stop_reason": row.hypothesis.stop_reason,
     }
+    if row.hypothesis is not None:
+        record["hypothesis"] = row.text
+        record["score"] = row.hypothesis.score
+        record["stop_reason"] = row.hypothesis.stop_reason
+    if row.ctc_text is not None:
+        record["ctc_hypothesis"] = row.ctc_text
+    return record
 
 
 def open_rank_file(output_dir: Path, name: str, gangs: Gangs) -> TextIO:

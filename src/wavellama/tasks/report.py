@@ -27,27 +27,41 @@ class Report(TypedDict):
     normalized: Rates
 
 
-def write_report(records: Sequence[Record], output_dir: Path) -> Report:
-    """Write ``report.json`` and ``report.md`` about the hypotheses in ``records``."""
-    report = Report(raw=_rates(records, str), normalized=_rates(records, normalize_text))
-    write_atomic(output_dir / "report.json", json.dumps(report, indent=2) + "\n")
-    write_atomic(output_dir / "report.md", to_markdown(report))
-    return report
+def write_report(records: Sequence[Record], output_dir: Path) -> None:
+    """Write ``report.json`` and ``report.md`` about the hypotheses in ``records``.
+
+    Where there are hypotheses of the CTC head, too, ``report_ctc.json`` is about these.
+    """
+    sections = []
+    systems = {"hypothesis": ("Decoder", "report"), "ctc_hypothesis": ("CTC head", "report_ctc")}
+    for column, (title, name) in systems.items():
+        if column in records[0]:
+            report = create_report(records, column)
+            write_atomic(output_dir / f"{name}.json", json.dumps(report, indent=2) + "\n")
+            sections.append(to_markdown(report, title))
+    write_atomic(output_dir / "report.md", "\n".join(sections))
 
 
-def to_markdown(report: Report) -> str:
+def create_report(records: Sequence[Record], column: str = "hypothesis") -> Report:
+    """Compare the references with the texts of ``column``, as they are and normalised."""
+    return Report(
+        raw=_rates(records, column, str), normalized=_rates(records, column, normalize_text)
+    )
+
+
+def to_markdown(report: Report, title: str = "Error rates") -> str:
     """Return the report as two tables, error rates in percent with 95 % intervals."""
     sections = [
-        f"## {title}\n\n{_table(rates)}"
-        for title, rates in (("Normalised", report["normalized"]), ("Raw", report["raw"]))
+        f"## {name}\n\n{_table(rates)}"
+        for name, rates in (("Normalised", report["normalized"]), ("Raw", report["raw"]))
     ]
-    return "# Error rates\n\n" + "\n".join(sections)
+    return f"# {title}\n\n" + "\n".join(sections)
 
 
-def _rates(records: Sequence[Record], normalize: Callable[[str], str]) -> Rates:
+def _rates(records: Sequence[Record], column: str, normalize: Callable[[str], str]) -> Rates:
     by_language: dict[str, list[Edits]] = {}
     for record in records:
-        reference, hypothesis = normalize(record["reference"]), normalize(record["hypothesis"])
+        reference, hypothesis = normalize(record["reference"]), normalize(record[column])
         edits = count_edits(reference, hypothesis, record["duration"])
         by_language.setdefault(record["lang"] or "unknown", []).append(edits)
     by_language = dict(sorted(by_language.items()))

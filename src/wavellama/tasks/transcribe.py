@@ -64,7 +64,10 @@ class AsrTranscription(Recipe):
         dataset = context.get_dataset_as(AsrDataset)
         section = config.dataset
         reader = dataset.create_reader(
-            section.valid_split, tokenizer, context.gangs, section.reader_options()
+            section.valid_split,
+            tokenizer,
+            context.gangs,
+            section.reader_options(context.output_dir, section.valid_split),
         )
         unit = TranscriptionUnit(create_transcriber(context), context.output_dir, context.gangs)
         return context.create_generator(unit, reader)

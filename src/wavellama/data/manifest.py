@@ -1,0 +1,259 @@
+"""Manifests: tables of utterances, as TSV or as JSON lines.
+
+TSV has a header with the columns ``audio``, ``duration`` and ``text``, and optionally ``offset``,
+``lang``, ``speaker`` and ``split``; nothing is quoted or escaped. JSON lines have the same keys;
+``audio_filepath`` and ``language`` are understood, too. Times are in seconds, and a relative audio
+path starts at the manifest's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from wavellama.data.utterance import Utterance
+from wavellama.errors import DataError, nearest, suggestion
+from wavellama.text.languages import language_table
+
+COLUMNS: Final = ("audio", "offset", "duration", "text", "lang", "speaker", "split")
+"""The columns, in the order in which they are written."""
+
+REQUIRED: Final = ("audio", "duration", "text")
+"""The columns without which there is no utterance."""
+
+SUFFIXES: Final = (".tsv", ".jsonl")
+"""How the names of manifests end; the suffix tells the form."""
+
+_ALIASES: Final = {"audio_filepath": "audio", "language": "lang"}
+_WHOLE: Final = "manifest"
+
+Row: TypeAlias = "Mapping[str, object]"
+
+
+@dataclass(frozen=True)
+class BrokenRow:
+    """A row that is no utterance."""
+
+    path: Path
+    """The manifest."""
+
+    line: int
+    """The line in it; the first line of the file has number 1."""
+
+    reason: str
+    """What is wrong with it."""
+
+
+@dataclass(frozen=True)
+class ManifestContent:
+    """What a manifest holds."""
+
+    utterances: list[Utterance] = field(default_factory=list)
+    """The good rows, in the order of the file."""
+
+    lines: list[int] = field(default_factory=list)
+    """The line of each utterance."""
+
+    broken: list[BrokenRow] = field(default_factory=list)
+    """The other rows."""
+
+
+def find_manifests(path: Path) -> list[Path]:
+    """Return the manifests of a data set, sorted: a file, or those in a folder.
+
+    A folder has one ``manifest.tsv`` or ``manifest.jsonl``, or a file for each split, such as
+    ``train.tsv``.
+
+    :raises DataError: there is no manifest, or two for the same split.
+    """
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.glob("[!.]*") if file.suffix in SUFFIXES)
+    found = [file for file in files if file.stem == _WHOLE] or files
+    if not found:
+        raise DataError(
+            f"{path} holds no manifest: neither manifest.tsv or manifest.jsonl, nor a file for each"
+            " split such as train.tsv."
+        )
+    if len({file.stem for file in found}) < len(found):
+        raise DataError(f"{path} holds a .tsv and a .jsonl of the same name; remove one of them.")
+    return found
+
+
+def read_manifest(path: Path) -> ManifestContent:
+    """Read a manifest; a row that is no utterance is reported and does not stop the others.
+
+    Rows without a split belong to the one that the file is named after, except in ``manifest.*``.
+
+    :raises DataError: the file cannot be read, or has no usable header.
+    """
+    content = ManifestContent()
+    default_split = None if path.stem == _WHOLE else path.stem
+    for line, parse in _read_rows(path):
+        try:
+            utterance = _to_utterance(parse(), path.parent, default_split)
+        except ValueError as ex:
+            content.broken.append(BrokenRow(path, line, str(ex)))
+        else:
+            content.utterances.append(utterance)
+            content.lines.append(line)
+    return content
+
+
+def write_manifest(path: Path, utterances: Sequence[Utterance]) -> None:
+    """Write a manifest in the form that its suffix tells; the file changes at once or not at all.
+
+    Audio below the manifest's folder is named relative to it. TSV has the optional columns that
+    some utterance uses; JSON lines have the keys that the utterance uses.
+
+    :raises DataError: the suffix is unknown, or TSV cannot hold a value (tab or line break).
+    """
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path} is no manifest: its name must end in {' or '.join(SUFFIXES)}.")
+    rows = [_to_row(utterance, path.parent) for utterance in utterances]
+    lines = _tsv_lines(rows) if path.suffix == ".tsv" else map(_json_line, rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+    part.replace(path)
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, Callable[[], Row]]]:
+    """Yield the line number of each row, and what parses it (ValueError: it cannot)."""
+    lines = _read_lines(path)
+    if path.suffix == ".jsonl":
+        for number, line in lines:
+            yield number, partial(_parse_json, line)
+    else:
+        _, header = next(lines, (1, ""))
+        columns = _parse_header(path, header)
+        for number, line in lines:
+            yield number, partial(_parse_tsv, columns, line)
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of the lines that are not blank."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as ex:
+        raise DataError(f"{path} cannot be read as UTF-8 text ({ex}).") from ex
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _parse_header(path: Path, line: str) -> list[str]:
+    columns = [_canonical(column) for column in line.split("\t")]
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        near = [hit for name in missing for hit in nearest(name, columns, 1)]
+        hint = f" Is it {' or '.join(near)}?" if near else ""
+        raise DataError(
+            f"{path} has no column {' nor '.join(missing)}.{hint} The first line must name the"
+            f" columns, separated by tabs: {', '.join(COLUMNS)}."
+        )
+    return columns
+
+
+def _parse_tsv(columns: Sequence[str], line: str) -> Row:
+    values = line.split("\t")
+    if len(values) != len(columns):
+        raise ValueError(f"has {len(values)} columns, but the header names {len(columns)}")
+    return dict(zip(columns, values, strict=True))
+
+
+def _parse_json(line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError as ex:
+        raise ValueError(f"is not JSON ({ex})") from ex
+    if not isinstance(row, dict):
+        raise ValueError("is not a JSON object")
+    return {_canonical(key): value for key, value in row.items()}
+
+
+def _canonical(column: str) -> str:
+    name = column.strip()
+    return _ALIASES.get(name, name)
+
+
+def _to_utterance(row: Row, folder: Path, default_split: str | None) -> Utterance:
+    """Check a row and make it an utterance.
+
+    :raises ValueError: it is none; the message says what it is or lacks.
+    """
+    audio, text = _required(row, "audio"), _required(row, "text")
+    duration = _seconds(row, "duration")
+    if duration is None or duration <= 0:
+        raise ValueError(f"has a duration of {row.get('duration')!r}, but it must be above 0")
+    return Utterance(
+        audio=folder / audio,
+        text=text,
+        duration=duration,
+        lang=_language(row),
+        offset=_seconds(row, "offset"),
+        speaker=_optional(row, "speaker"),
+        split=_optional(row, "split") or default_split,
+    )
+
+
+def _optional(row: Row, key: str) -> str | None:
+    value = row.get(key)
+    return None if value is None else str(value).strip() or None
+
+
+def _required(row: Row, key: str) -> str:
+    value = _optional(row, key)
+    if value is None:
+        raise ValueError(f"has no {key}")
+    return value
+
+
+def _seconds(row: Row, key: str) -> float | None:
+    value = _optional(row, key)
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError(f"has the {key} {value!r}, which is not a number of seconds")
+    return seconds
+
+
+def _language(row: Row) -> str | None:
+    lang, table = _optional(row, "lang"), language_table()
+    if lang is not None and lang not in table:
+        raise ValueError(f"has the unknown language {lang!r}.{suggestion(nearest(lang, table))}")
+    return lang
+
+
+def _to_row(utterance: Utterance, folder: Path) -> Row:
+    audio = Path(os.path.abspath(utterance.audio))
+    root = Path(os.path.abspath(folder))
+    inside = audio.is_relative_to(root)
+    row = {name: getattr(utterance, name) for name in COLUMNS}
+    row["audio"] = (audio.relative_to(root) if inside else audio).as_posix()
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _tsv_lines(rows: Sequence[Row]) -> Iterable[str]:
+    used = {name for row in rows for name in row}.union(REQUIRED)
+    columns = [name for name in COLUMNS if name in used]
+    yield "\t".join(columns)
+    for row in rows:
+        values = [str(row.get(name, "")) for name in columns]
+        if any(mark in value for value in values for mark in "\t\n\r"):
+            raise DataError(f"A tab or line break does not fit into TSV: {values}. Use .jsonl.")
+        yield "\t".join(values)
+
+
+def _json_line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False)

@@ -1,0 +1,87 @@
+"""The dataset family ``manifest_asr``: audio files and a table of what is said in them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, final
+
+from torch import Tensor
+from typing_extensions import override
+
+from wavellama.audio.load import load_audio
+from wavellama.data.dataset import AsrDataset
+from wavellama.data.manifest import find_manifests, read_manifest
+from wavellama.data.utterance import Utterance
+from wavellama.errors import AudioError, UnknownNameError
+from wavellama.units import samples_to_seconds, seconds_to_samples
+
+MANIFEST_ASR_FAMILY: Final = "manifest_asr"
+
+TOLERANCE_SECS: Final = 0.1
+"""How much the audio may be shorter or longer than its manifest says."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class ManifestDatasetConfig:
+    """Where the data set is."""
+
+    path: Path = field(default_factory=Path)
+    """A manifest, or a folder with ``manifest.tsv`` or one manifest per split; a path that begins
+    with ``wavellama.assets/`` is one of the data sets that ship with the package."""
+
+
+@final
+class ManifestDataset(AsrDataset):
+    """Utterances listed in manifests (see ``data.manifest``)."""
+
+    def __init__(self, config: ManifestDatasetConfig) -> None:
+        self._path = config.path
+
+    @override
+    def utterances(self, split: str) -> Sequence[Utterance]:
+        if split not in self._by_split:
+            raise UnknownNameError(f"split of {self._path}", split, self._by_split)
+        return self._by_split[split]
+
+    @override
+    def read_audio(self, utterance: Utterance) -> Tensor:
+        waveform = load_audio(utterance.audio)
+        if utterance.offset is not None:
+            begin = seconds_to_samples(utterance.offset)
+            waveform = waveform[begin : begin + seconds_to_samples(utterance.duration)]
+        length = samples_to_seconds(len(waveform))
+        if abs(length - utterance.duration) > TOLERANCE_SECS:
+            raise AudioError(
+                str(utterance.audio),
+                f"the manifest says {utterance.duration:.2f} s, but there are {length:.2f} s.",
+            )
+        return waveform
+
+    @cached_property
+    def _by_split(self) -> dict[str, list[Utterance]]:
+        """All good rows by split; broken rows are logged."""
+        splits: dict[str, list[Utterance]] = {}
+        for manifest in find_manifests(self._path):
+            content = read_manifest(manifest)
+            for utterance in content.utterances:
+                splits.setdefault(utterance.split or "all", []).append(utterance)
+            for row in content.broken:
+                _log.warning("%s, line %d is left out: %s", row.path, row.line, row.reason)
+        return splits
+
+
+def open_manifest_dataset(config: ManifestDatasetConfig) -> ManifestDataset:
+    """Open the data set (fairseq2's opener of the family)."""
+    package, *rest = config.path.parts or ("",)
+    if package == "wavellama.assets":
+        return ManifestDataset(
+            ManifestDatasetConfig(path=Path(str(files(package).joinpath(*rest))))
+        )
+    return ManifestDataset(config)

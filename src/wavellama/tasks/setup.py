@@ -1,0 +1,101 @@
+"""What a training recipe does to a model before the first step, and at the start of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fairseq2.logging import log
+from fairseq2.models import load_model
+from fairseq2.models.wav2vec2 import Wav2Vec2Masker
+from fairseq2.recipe import RecipeContext
+from fairseq2.recipe.component import ComponentManager
+from torch.nn import Module
+
+from wavellama.errors import ConfigError
+from wavellama.model.features import FilterBankExtractor
+from wavellama.model.masking import MaskerTarget
+from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.spectral import SpectralAugment
+from wavellama.tasks.config import FreezeSection, MaskerSection
+
+ENCODER_PARTS = ("encoder_frontend", "encoder", "masker", "ctc_head")
+"""Modules that ``freeze.encoder_steps`` freezes; all others belong to the decoder."""
+
+
+def set_masker(
+    context: RecipeContext, model: Wav2Vec2LlamaModel, section: MaskerSection | None
+) -> None:
+    """Give the model the masker that the configuration names; without a section it keeps its own.
+
+    :raises ComponentNotKnownError: there is no masker of that name.
+    """
+    if section is None:
+        return
+    resolver = context.resolver
+    resolver.resolve(MaskerTarget).model_dim = (
+        model.encoder_proj.input_dim // model.encoder_stacking
+    )
+    manager = resolver.resolve(ComponentManager)
+    model.masker = manager.create_component(Wav2Vec2Masker, section.name, section.config)
+    if model.masker is not None:
+        model.masker.to(model.encoder_proj.weight.device)
+
+
+def set_spectral_augment(model: Wav2Vec2LlamaModel, augment: SpectralAugment) -> None:
+    """Let the model's filter banks be warped and masked in training.
+
+    :raises ConfigError: the model computes no filter banks.
+    """
+    if augment == SpectralAugment():
+        return
+    extractor = model.encoder_frontend.feature_extractor
+    if not isinstance(extractor, FilterBankExtractor):
+        raise ConfigError(
+            "`augment.spectral` changes filter banks, but this architecture reads raw waveforms;"
+            " use `masker: {name: standard}` instead."
+        )
+    extractor.augment = augment
+
+
+def copy_encoder(model: Wav2Vec2LlamaModel, card: str) -> None:
+    """Copy front end and encoder of the card's model.
+
+    :raises ConfigError: the card's model has no such encoder, or one of another shape.
+    """
+    source = load_model(card, device=model.encoder_proj.weight.device)
+    for part in ("encoder_frontend", "encoder"):
+        theirs = getattr(source, part, None)
+        if not isinstance(theirs, Module):
+            raise ConfigError(f"`encoder_from`: the model of {card} has no `{part}`.")
+        try:
+            getattr(model, part).load_state_dict(theirs.state_dict())
+        except RuntimeError as ex:
+            reason = str(ex).splitlines()[1].strip()
+            raise ConfigError(
+                f"`encoder_from`: the {part} of {card} does not fit this architecture: {reason}"
+            ) from ex
+    log.info("Encoder copied from {}.", card)
+
+
+class Freezer:
+    """Freezes encoder and decoder for the first steps of a run."""
+
+    def __init__(self, model: Wav2Vec2LlamaModel, section: FreezeSection) -> None:
+        self._section = section
+        children = dict(model.named_children())
+        self._encoder = [child for name, child in children.items() if name in ENCODER_PARTS]
+        self._decoder = [child for name, child in children.items() if name not in ENCODER_PARTS]
+
+    def start_step(self, step_nr: int) -> None:
+        """Freeze or thaw what ``step_nr`` (the first one is 1) asks for."""
+        _set_trainable(self._encoder, _is_over(self._section.encoder_steps, step_nr))
+        _set_trainable(self._decoder, _is_over(self._section.decoder_steps, step_nr))
+
+
+def _is_over(num_steps: int, step_nr: int) -> bool:
+    return 0 <= num_steps < step_nr
+
+
+def _set_trainable(modules: Sequence[Module], trainable: bool) -> None:
+    for module in modules:
+        module.requires_grad_(trainable)

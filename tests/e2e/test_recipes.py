@@ -1,0 +1,106 @@
+"""The recipes through the real command line, on the synthetic data set."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.runs import last_line, metrics, run_cli
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of five steps, and where it went."""
+    folder = tmp_path_factory.mktemp("toy")
+    result = run_cli("recipe", "asr", "train", "toy_train", cwd=folder, program="fairseq2")
+    assert result.returncode == 0, result.stderr
+    return folder / "runs" / "toy_train"
+
+
+def test_training_validates_and_checkpoints(trained: Path) -> None:
+    assert [row["Step"] for row in metrics(trained, "train")] == [1, 2, 3, 4, 5]
+    assert metrics(trained, "train")[-1]["NLL Loss"] < metrics(trained, "train")[0]["NLL Loss"]
+    assert metrics(trained, "valid")[0]["Character Error Rate (CER)"] > 0
+    assert (trained / "checkpoints" / "step_5" / "model").is_dir()
+
+
+def test_no_environment_variable_reaches_the_logs(trained: Path) -> None:
+    logs = "".join(path.read_text() for path in (trained / "logs").glob("*.log"))
+    assert "Random number generator seed" in logs
+    assert "OMP_NUM_THREADS" not in logs
+
+
+def test_the_same_command_resumes(trained: Path) -> None:
+    result = run_cli(
+        *("recipe", "asr", "train", "toy_train", "--output-dir", trained, "--no-rich"),
+        *("--config", "regime.num_steps=7", "regime.validate_every_n_steps=7"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert [row["Step"] for row in metrics(trained, "train")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_eval_reports_every_language(trained: Path, tmp_path: Path) -> None:
+    result = run_cli(
+        "recipe", "asr", "eval", "toy_eval", "--model", trained, "--output-dir", tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report) == {"raw", "normalized"}
+    for rates in report.values():
+        assert set(rates) == {"overall", "macro", "languages"}
+        assert set(rates["languages"]) == {"eng_Latn", "ita_Latn"}
+        low, high = rates["overall"]["cer_ci95"]
+        assert low <= rates["overall"]["cer"] <= high
+        assert rates["overall"]["num_utterances"] == 16
+    lines = (tmp_path / "hypotheses.jsonl").read_text().splitlines()
+    assert len(lines) == 16
+    assert {"audio", "lang", "reference", "hypothesis"} <= set(json.loads(lines[0]))
+    assert "| eng_Latn | 8 |" in (tmp_path / "report.md").read_text()
+
+
+def test_transcribe_writes_every_utterance(trained: Path, tmp_path: Path) -> None:
+    result = run_cli(
+        *("recipe", "run", "toy_transcribe", "--model", trained, "--output-dir", tmp_path)
+    )
+    assert result.returncode == 0, result.stderr
+    records = [
+        json.loads(line) for line in (tmp_path / "transcripts.jsonl").read_text().splitlines()
+    ]
+    assert sorted(record["audio"] for record in records) == sorted(f"test-{i}" for i in range(16))
+    assert len((tmp_path / "transcripts.txt").read_text().splitlines()) == 16
+
+
+def test_dump_config_prints_what_a_run_would_use() -> None:
+    result = run_cli(
+        "recipe", "asr", "train", "toy_train", "--dump-config", "--config", "regime.num_steps=3"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "recipe: train" in result.stdout
+    assert "num_steps: 3" in result.stdout
+
+
+def test_a_folder_without_checkpoints_is_no_model(tmp_path: Path) -> None:
+    result = run_cli("recipe", "asr", "eval", "toy_eval", "--model", tmp_path)
+    assert result.returncode == 2
+    assert "holds no training run" in last_line(result)
+
+
+def test_two_processes_train_as_one_with_two_batches(tmp_path: Path) -> None:
+    """DDP over two processes through ``python -m wavellama`` under torchrun."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *("-m", "wavellama", "recipe", "asr", "train", "toy_train", "--output-dir", str(tmp_path)),
+        *("--no-rich", "--config", "regime.num_steps=3", "regime.validate_every_n_steps=3"),
+        "regime.checkpoint_every_n_steps=3",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert [row["Step"] for row in metrics(tmp_path, "train")] == [1, 2, 3]

@@ -1,0 +1,92 @@
+"""Filter banks inside the model."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from fairseq2.nn import BatchLayout
+
+from tests.fakes import make_batch, make_waveforms
+from wavellama.model.features import HOP, NUM_FFT, WINDOW, FilterBankExtractor
+from wavellama.units import SAMPLE_RATE
+
+
+def _extract(
+    extractor: FilterBankExtractor, lens: list[int], padding: float = 0.0
+) -> tuple[torch.Tensor, list[int]]:
+    seqs = make_batch(make_waveforms(lens, dtype=torch.float32), padding=padding).source_seqs
+    frames, layout = extractor(seqs, BatchLayout.of(seqs, lens))
+    return frames, list(layout.seq_lens)
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"),
+    [(400, 1), (559, 1), (560, 1), (1039, 1), (1040, 2), (1679, 2), (1680, 3)],
+)
+def test_frames_of_four_windows_cover_the_audio(samples: int, frames: int) -> None:
+    extracted, lens = _extract(FilterBankExtractor(8, 4), [samples])
+    assert lens == [frames]
+    assert extracted.shape == (1, frames, 32)
+
+
+def test_a_window_that_overlaps_the_padding_does_not_count() -> None:
+    extractor = FilterBankExtractor(8, 2)
+    together, lens = _extract(extractor, [3000, 1500], padding=50.0)
+    for row, length in enumerate([3000, 1500]):
+        alone, (n,) = extractor_alone(extractor, length, row)
+        assert lens[row] == n
+        torch.testing.assert_close(together[row, :n], alone[0], atol=1e-4, rtol=0)
+
+
+def extractor_alone(
+    extractor: FilterBankExtractor, length: int, row: int
+) -> tuple[torch.Tensor, list[int]]:
+    waveform = make_waveforms([3000, 1500], dtype=torch.float32)[row][None, :length]
+    frames, layout = extractor(waveform, BatchLayout.of(waveform))
+    return frames, list(layout.seq_lens)
+
+
+def test_a_short_last_frame_ends_in_zeros() -> None:
+    frames, _ = _extract(FilterBankExtractor(8, 4), [WINDOW + HOP])
+    assert frames[0, 0, :16].all()
+    assert not frames[0, 0, 16:].any()
+
+
+def test_a_tone_lights_up_its_own_channel() -> None:
+    extractor = FilterBankExtractor(40, 1)
+    peaks = []
+    for hertz in (300.0, 1000.0, 3000.0):
+        tone = torch.sin(torch.arange(8000) * 2 * math.pi * hertz / SAMPLE_RATE)[None]
+        frames, _ = extractor(tone, BatchLayout.of(tone))
+        peak = int(frames[0].mean(0).argmax())
+        bin_hertz = extractor.mel[:, peak].argmax() * SAMPLE_RATE / NUM_FFT
+        assert abs(bin_hertz - hertz) < 120
+        peaks.append(peak)
+    assert peaks == sorted(set(peaks))
+
+
+def test_silence_is_finite() -> None:
+    silence = torch.zeros(1, 4000)
+    frames, _ = FilterBankExtractor(40, 2)(silence, BatchLayout.of(silence))
+    assert torch.isfinite(frames).all()
+
+
+def test_the_tables_are_not_part_of_a_checkpoint_and_can_be_computed_again() -> None:
+    extractor = FilterBankExtractor(8, 4)
+    assert extractor.state_dict() == {}
+    window, mel = extractor.window.clone(), extractor.mel.clone()
+    extractor.window.fill_(7.0)
+    extractor.mel.fill_(7.0)
+    extractor.reset_non_persistent_buffers()
+    assert torch.equal(extractor.window, window)
+    assert torch.equal(extractor.mel, mel)
+
+
+def test_it_can_be_built_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        extractor = FilterBankExtractor(8, 4)
+    extractor.to_empty(device="cpu")
+    extractor.reset_non_persistent_buffers()
+    assert torch.equal(extractor.mel, FilterBankExtractor(8, 4).mel)
