@@ -155,7 +155,7 @@ def decoder_inputs_of(model: Wav2Vec2LlamaModel, batch: Seq2SeqBatch) -> Decoder
 class Utterances:
     """Rows from which batches in any order and of any number of rows are made."""
 
-    waveforms: list[Tensor]
+    waveforms: list[Tensor] = field(repr=False)
     targets: list[list[int]]
     langs: Sequence[str | None] | None = None
 

@@ -1,14 +1,23 @@
 #!/usr/bin/env bash
-# Writes constraints.txt: one exact version of every package, for Python 3.10-3.12 on Linux x86-64.
-# Keeps the versions it has where they still fit; `--upgrade` takes the newest ones.
+# Writes constraints.txt: one exact version of every package, the same for Python 3.11 and 3.12, and
+# an older one for 3.10 where the newer has left it. Keeps the versions it has where they still fit;
+# `--upgrade` takes the newest ones.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 draft=$(mktemp)
 trap 'rm -f "$draft"' EXIT
-[ ! -f constraints.txt ] || cp constraints.txt "$draft"
-.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
-  --only-binary :all: --no-annotate --no-header --quiet --output-file "$draft" "$@" >/dev/null
+cat constraints.txt >"$draft" 2>/dev/null || true
+
+compile() {
+  .venv/bin/uv pip compile pyproject.toml --extra dev --universal --only-binary :all: \
+    --no-annotate --no-header --quiet --output-file "$draft" "$@" >/dev/null
+}
+
+compile --python-version 3.11 --fork-strategy fewest "$@"
+[ "$#" -gt 0 ] || grep "< '3.11'" constraints.txt >>"$draft" || true
+compile --python-version 3.10 # keeps what was chosen above, where it can
+
 {
   echo "# Exact versions for Python 3.10-3.12 on Linux x86-64, development tools included."
   echo "# Made from pyproject.toml by \`make constraints\`; \`make constraints UPGRADE=--upgrade\` takes newer ones."

@@ -41,27 +41,44 @@ class AsrBatch:
         return sum(len(row) + 1 for row in self.targets)
 
 
-def to_asr_batch(batch: Seq2SeqBatch, language_column: str = "lang") -> AsrBatch:
+def to_asr_batch(batch: Seq2SeqBatch, language_column: str | None = "lang") -> AsrBatch:
     """Read fairseq2's batch, its metadata included, without changing it.
 
-    :raises BatchError: a metadata column does not have one entry per row.
+    :param language_column: the metadata column of language codes; None: the model reads none.
+    :raises BatchError: the batch is packed, or a column does not have one entry per row.
     """
+    if batch.packed:
+        raise BatchError("A packed batch cannot be used; give one row per utterance, padded.")
     audio_lens = list(batch.source_seq_lens)
     targets = [
         row[:length]
         for row, length in zip(batch.target_seqs.tolist(), batch.target_seq_lens, strict=True)
     ]
-    langs = _read_langs(batch.example, language_column, len(audio_lens))
+    langs = None
+    if language_column is not None:
+        langs = _read_langs(batch.example, language_column, len(audio_lens))
     return AsrBatch(batch.source_seqs, audio_lens, targets, langs)
 
 
 def _read_langs(example: object, column: str, num_rows: int) -> list[str | None] | None:
-    if not isinstance(example, Mapping) or example.get(column) is None:
+    if example is None:
         return None
-    langs = example[column]
-    if not isinstance(langs, Sequence) or isinstance(langs, str) or len(langs) != num_rows:
+    if not isinstance(example, Mapping):
+        raise BatchError(
+            f"`batch.example` must be a mapping of columns, but is a {type(example).__name__}."
+        )
+    langs = example.get(column)
+    if langs is None:
+        return None
+    if not _is_list_of_codes(langs) or len(langs) != num_rows:
         raise BatchError(
             f"`{column}` must be a list with one language code or None for each of the"
             f" {num_rows} rows, but is {langs!r}."
         )
     return list(langs)
+
+
+def _is_list_of_codes(langs: object) -> bool:
+    return isinstance(langs, Sequence) and all(
+        code is None or (isinstance(code, str) and not isinstance(langs, str)) for code in langs
+    )

@@ -109,13 +109,13 @@ class DataError(WavellamaError):
 
 
 class ContextTooLongError(WavellamaError):
-    """The decoder's context leaves no room for a single token."""
+    """The decoder's sequence is too long, or leaves no room for a single token."""
 
     def __init__(self, length: int, limit: int) -> None:
         self.length, self.limit = length, limit
         super().__init__(
-            f"The context of {length} decoder positions does not fit max_generation_length"
-            f" {limit}. Transcribe shorter pieces of audio."
+            f"A decoder sequence of {length} positions does not fit max_generation_length"
+            f" {limit}. Use shorter pieces of audio."
         )
 
 

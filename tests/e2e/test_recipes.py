@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.runs import last_line, metrics, run_cli
+from wavellama.tasks.registry import shipped_recipes
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,14 @@ def test_dump_config_prints_what_a_run_would_use() -> None:
     assert result.returncode == 0, result.stderr
     assert "recipe: train" in result.stdout
     assert "num_steps: 3" in result.stdout
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_shipped_recipe_is_valid_and_says_how_to_start_it(name: str) -> None:
+    result = run_cli("recipe", "run", name, "--dump-config")
+    assert result.returncode == 0, result.stderr
+    header = shipped_recipes()[name].read_text().split("recipe:")[0]
+    assert f" {name}" in header.split("Start it with:")[1]
 
 
 def test_a_folder_without_checkpoints_is_no_model(tmp_path: Path) -> None:

@@ -74,6 +74,9 @@ def test_the_prompt_is_what_one_would_concatenate(shape: Sizes, rows: Utterances
         assert length == len(expected)
         assert_rows_close(context[row, :length], expected)
         assert not context[row, length:].any()
+    output = outputs_of(model, rows.batch())
+    assert output.decoder_context_seq_lens == [lens]
+    assert_rows_close(output.decoder_context_inputs[0], context)
 
 
 def _snapshot(batch: Seq2SeqBatch) -> tuple[object, ...]:

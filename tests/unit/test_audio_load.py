@@ -187,7 +187,6 @@ def test_channels_are_averaged_whichever_axis_they_are_on(channels: int) -> None
 
 
 @pytest.mark.parametrize("channels", [8, 9, 16])
-@pytest.mark.xfail(strict=True, reason="PyAV crashes on planar frames of 8 or more channels")
 def test_files_of_many_channels(channels: int, tmp_path: Path) -> None:
     """In a process of its own, because a segmentation fault would take the tests along."""
     (tmp_path / "many.wav").write_bytes(_raw_wav(channels))
@@ -201,11 +200,11 @@ def test_files_of_many_channels(channels: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "scale"), [("i1", 127), ("i2", 32767), ("i4", 2**31 - 1), ("i8", 2**63 - 1)]
+    ("dtype", "scale"), [("i1", 2**7), ("i2", 2**15), ("i4", 2**31), ("i8", 2**63)]
 )
 def test_integers_are_scaled_to_one(dtype: str, scale: int) -> None:
     tone = _tone(SAMPLE_RATE).astype("f8")
-    waveform = load_audio(_as_dict((tone * scale).astype(dtype)))
+    waveform = load_audio(_as_dict((tone * scale * 0.999).astype(dtype)))
     torch.testing.assert_close(waveform, torch.from_numpy(tone).float(), atol=0.01, rtol=0)
 
 
@@ -254,9 +253,6 @@ def test_empty_audio() -> None:
     _error(b"")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=RuntimeError, reason="resampling nothing fails in torchaudio"
-)
 def test_empty_audio_at_another_rate() -> None:
     _error(_as_dict(np.zeros(0, "f4"), 8000))
 
@@ -330,7 +326,10 @@ def test_a_bare_array_of_samples_has_no_rate() -> None:
     assert "sample_rate" in _error(_tone(SAMPLE_RATE)).reason
 
 
-@pytest.mark.xfail(strict=True, reason="what torch cannot convert surfaces as its own error")
+def test_complex_numbers_are_no_audio() -> None:
+    assert "complex" in _error(_as_dict(np.zeros(1000, "c8"))).reason
+
+
 @pytest.mark.parametrize(
     "waveform",
     [
@@ -338,16 +337,14 @@ def test_a_bare_array_of_samples_has_no_rate() -> None:
         "text",
         ["a", "b"],
         np.zeros(1000, bool),
-        np.zeros(1000, "c8"),
         np.array([None] * 1000),
     ],
-    ids=["None", "str", "list of str", "bool", "complex", "objects"],
+    ids=["None", "str", "list of str", "bool", "objects"],
 )
 def test_a_waveform_of_the_wrong_type(waveform: object) -> None:
     _error(_as_dict(waveform))
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="torch takes no such numpy arrays")
 @pytest.mark.parametrize("convert", [lambda x: x[::-1], lambda x: x.astype(">f4")])
 def test_reversed_and_big_endian_arrays(convert: Callable[[Array], Array]) -> None:
     tone = _tone(SAMPLE_RATE)
@@ -355,7 +352,6 @@ def test_reversed_and_big_endian_arrays(convert: Callable[[Array], Array]) -> No
     torch.testing.assert_close(load_audio(_as_dict(convert(tone))), expected)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="`bytes(source)` raises a bare TypeError")
 @pytest.mark.parametrize("source", [None, 1.5, torch.zeros(16000), [0.1, 0.2]], ids=str)
 def test_a_source_of_the_wrong_type(source: object) -> None:
     _error(source)

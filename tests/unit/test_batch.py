@@ -29,7 +29,7 @@ def test_target_tokens_count_one_eos_per_row() -> None:
     assert batch.num_target_tokens == 4 + 2
 
 
-@pytest.mark.parametrize("example", [None, {}, {"lang": None}, {"other": ["x"]}, "text", []])
+@pytest.mark.parametrize("example", [None, {}, {"lang": None}, {"other": ["x"]}])
 def test_without_a_column_no_language_is_known(example: object) -> None:
     assert to_asr_batch(_batch(example)).langs is None
 
@@ -61,3 +61,20 @@ def test_the_typed_batch_shares_nothing_that_can_change() -> None:
     typed.audio_lens[0] = 1
     assert langs == ["eng_Latn", None]
     assert list(batch.source_seq_lens) == [500, 500]
+
+
+@pytest.mark.parametrize("example", ["text", [], [{"lang": "eng_Latn"}]])
+def test_metadata_that_is_no_mapping_is_an_error_where_languages_are_read(example: object) -> None:
+    batch = make_batch(make_waveforms([500]))
+    batch = Seq2SeqBatch(
+        batch.source_seqs, [500], batch.target_seqs, list(batch.target_seq_lens), example=example
+    )
+    with pytest.raises(BatchError, match="mapping of columns"):
+        to_asr_batch(batch)
+    assert to_asr_batch(batch, None).langs is None
+
+
+def test_a_language_must_be_text() -> None:
+    batch = make_batch(make_waveforms([500]), langs=[7])  # type: ignore[list-item]
+    with pytest.raises(BatchError, match=r"but is \[7\]"):
+        to_asr_batch(batch)

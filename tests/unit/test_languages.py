@@ -62,7 +62,6 @@ def test_no_two_codes_differ_in_case_alone() -> None:
     assert len({code.lower() for code in language_table()}) == len(language_table())
 
 
-@pytest.mark.xfail(strict=True, reason="`get` raises UnknownLanguageError, which is no KeyError")
 def test_get_has_a_default() -> None:
     table = LanguageTable({"eng_Latn": 1})
     assert table.get("eng_latn", 0) == 1

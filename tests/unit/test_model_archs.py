@@ -213,19 +213,9 @@ def _leaves(row: Mapping[str, Any], path: Leaf = ()) -> Iterator[Leaf]:
             yield (*path, key)
 
 
-_REPEATED = [("wav2vec2", "1b", ("encoder_config", "dropout_p"))]
-"""Known repetitions: fairseq2's large_lv60k has no dropout either."""
-
-
-def _mark(*leaf: Any) -> Any:
-    reason = "the row repeats what large_lv60k says"
-    known = [pytest.mark.xfail(strict=True, reason=reason)] if leaf in _REPEATED else []
-    return pytest.param(*leaf, marks=known)
-
-
 def _inheriting_leaves() -> list[Any]:
     return [
-        _mark(family, name, leaf)
+        (family, name, leaf)
         for family, rows in archs.arch_table().items()
         if family != "templates"
         for name, row in rows.items()

@@ -115,7 +115,6 @@ def test_all_contradictions_are_named_at_once() -> None:
     ],
     ids=str,
 )
-@pytest.mark.xfail(strict=True, reason="ids outside the embedding surface as IndexError later")
 def test_ids_outside_the_tables_are_errors(overrides: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         _small(overrides)()

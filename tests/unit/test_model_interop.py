@@ -10,7 +10,7 @@ import torch
 from tests.fakes import SMALL, arch_config, merge, small_model, tiny_model
 from wavellama.model.interop import convert_state_dict
 
-MASKED = merge(SMALL, {"wav2vec2_asr_config": {"use_masking": True}})
+MASKED = merge(SMALL, {"wav2vec2_asr_config": {"use_masking": True, "spatial_mask_span_len": 4}})
 WITH_CTC = merge(SMALL, {"ctc_head": True})
 
 

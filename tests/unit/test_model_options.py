@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -25,12 +25,18 @@ from tests.fakes import (
     tiny_model,
 )
 from wavellama import (
+    ModelType,
     Wav2Vec2LlamaBeamSearchConfig,
     Wav2Vec2LlamaModel,
     Wav2Vec2LlamaStreamingConfig,
     generate,
 )
-from wavellama.errors import BatchError, ContextTooLongError, SyntaxNotAvailableError
+from wavellama.errors import (
+    BatchError,
+    ConfigError,
+    ContextTooLongError,
+    SyntaxNotAvailableError,
+)
 from wavellama.model.config import Wav2Vec2LlamaConfig
 from wavellama.model.factory import create_wav2vec2_llama_model
 
@@ -385,3 +391,38 @@ def test_a_model_can_be_built_without_weights() -> None:
     assert {k: v.shape for k, v in model.state_dict().items()} == {
         k: v.shape for k, v in real.items()
     }
+
+
+def test_group_norm_over_time_does_not_let_padding_in() -> None:
+    """wav2vec 2.0 ``base`` normalises its first convolution over time."""
+    encoder = {"feature_extractor_layer_norm_convs": False}
+    model = tiny_model(merge(SMALL, {"wav2vec2_asr_config": {"encoder_config": encoder}}))
+    short, long = make_waveforms([3000, 8000])
+    alone, _ = model.embed_audio(short[None], [3000])
+    batched, lens = model.embed_audio(make_batch([short, long]).source_seqs, [3000, 8000])
+    torch.testing.assert_close(batched[0, : lens[0]], alone[0])
+
+
+def test_a_model_with_languages_needs_an_embedding_of_them() -> None:
+    model = tiny_model(SMALL)
+    parts = ("encoder_frontend", "encoder", "encoder_proj", "text_frontend", "llama_decoder")
+    modules = [getattr(model, name) for name in (*parts, "final_proj")]
+    with pytest.raises(ConfigError, match="lang_embeddings"):
+        cast("Any", Wav2Vec2LlamaModel)(
+            ModelType.LLM_ASR_LID, model.model_dim, *modules, model.target_vocab_info
+        )
+
+
+@pytest.mark.parametrize(
+    ("samples", "target", "error", "message"),
+    [
+        (399, [4], BatchError, "Row 0 has 399 samples"),
+        (3000, [4, 99], BatchError, "outside the vocabulary"),
+        (3000, [4] * 300, ContextTooLongError, "does not fit max_generation_length 256"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_typed_errors(
+    samples: int, target: list[int], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        tiny_model(SMALL)(make_batch(make_waveforms([samples]), [target]))

@@ -68,10 +68,12 @@ def test_a_ctc_weight_without_a_head_is_an_error() -> None:
         objective_loss(tiny_model(), Objective(ctc_weight=0.5))
 
 
-def test_label_smoothing_changes_the_loss() -> None:
-    model = tiny_model(sharpness=8.0)
+def test_label_smoothing_changes_the_loss_of_training() -> None:
+    model, smooth = tiny_model(sharpness=8.0), Objective(label_smoothing=0.3)
     plain = float(objective_loss(model, Objective()).nll)
-    assert float(objective_loss(model, Objective(label_smoothing=0.3)).nll) != plain
+    assert float(objective_loss(model, smooth).nll) == plain, "not in eval mode"
+    model.train()
+    assert float(objective_loss(model, smooth).nll) != plain
 
 
 def test_token_noise_acts_in_training_only_and_repeats_itself() -> None:

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import torch
 from fairseq2.datasets import Seq2SeqBatch
+from fairseq2.utils.validation import StandardObjectValidator
 from torch.nn import Module
 
-from wavellama.batch import AsrBatch, to_asr_batch
+from wavellama.batch import AsrBatch
 from wavellama.decoding.step_decoder import ModuleStepDecoder
 from wavellama.errors import ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
@@ -36,13 +37,15 @@ def generate(
 
     :param config: how to search; None takes the model's own ``beam_search_config``.
     :param observer: is called with the unfinished rows after each step.
+    :raises ValidationError: a field of ``config`` is out of range.
     :raises ContextTooLongError: a prompt leaves no room to emit a token.
     :raises UnknownLanguageError: a language code is not in the model's table.
     :raises DecodingError: the decoder produced NaN.
     """
     config = config or model.beam_search_config
+    StandardObjectValidator().validate(config)
     if isinstance(batch, Seq2SeqBatch):
-        batch = to_asr_batch(batch, model.language_column_name)
+        batch = model.read_batch(batch)
     with _eval_mode(model):
         prompt = model.embed_prompt(batch, model.syntax.prompt)
         context_lens = prompt.layout.context_lens
@@ -91,13 +94,14 @@ def _without(control: set[int | None], hypothesis: Hypothesis) -> Hypothesis:
 
 @contextmanager
 def _eval_mode(model: Module) -> Iterator[None]:
-    """Put the model in eval mode, and back in the mode it was in."""
-    was_training = model.training
+    """Put the model in eval mode, and each of its modules back in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
 
 
 def best_tokens(results: Sequence[Sequence[Hypothesis]]) -> list[list[int]]:

@@ -76,7 +76,9 @@ class Wav2Vec2LlamaStreamingConfig:
 
 
 def _default_asr_config() -> Wav2Vec2AsrConfig:
-    return Wav2Vec2AsrConfig(target_vocab_size=32, use_masking=False)
+    config = Wav2Vec2AsrConfig(target_vocab_size=32, use_masking=False)
+    config.encoder_config.feature_extractor_layer_norm_convs = True
+    return config
 
 
 def _default_llama_config() -> LLaMAConfig:
@@ -177,7 +179,19 @@ class Wav2Vec2LlamaConfig(Validatable):
         if not 0.0 <= self.lang_embeddings_p <= 1.0:
             result.add_error(f"`lang_embeddings_p` must lie in [0, 1]: {self.lang_embeddings_p}.")
         self._validate_syntax(result)
+        self._validate_indices(result)
         return result
+
+    def _validate_indices(self, result: ValidationResult) -> None:
+        size = self.target_vocab_size
+        for name in ("bos_idx", "pad_idx", "eos_idx", "unk_idx"):
+            if not 0 <= getattr(self, name) < size:
+                result.add_error(
+                    f"`{name}` is {getattr(self, name)}, but the vocabulary has {size} tokens."
+                )
+        base = self.special_token_base
+        if base is not None and not 0 <= base <= size:
+            result.add_error(f"`special_token_base` is {base}, but the vocabulary ends at {size}.")
 
     def _validate_syntax(self, result: ValidationResult) -> None:
         try:

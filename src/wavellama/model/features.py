@@ -14,7 +14,9 @@ import torch
 from fairseq2.models.feature_extractor import SequenceFeatureExtractor
 from fairseq2.nn import BatchLayout
 from torch import Tensor
+from torch.nn import GroupNorm
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 from torchaudio.functional import melscale_fbanks
 from typing_extensions import override
 
@@ -93,3 +95,20 @@ class FilterBankExtractor(SequenceFeatureExtractor):
     @override
     def extra_repr(self) -> str:
         return f"num_channels={self.num_channels}, stride={self.stride}"
+
+
+def extract_by_row(
+    extractor: SequenceFeatureExtractor, seqs: Tensor, layout: BatchLayout
+) -> tuple[Tensor, BatchLayout]:
+    """Extract features so that no row depends on the padding of the batch.
+
+    Convolutions with a group norm over time (wav2vec 2.0 ``base``) would let it in, so with them
+    padded rows are read one by one.
+    """
+    over_time = any(isinstance(module, GroupNorm) for module in extractor.modules())
+    if not over_time or not layout.padded:
+        return extractor(seqs, layout)
+    rows = [seqs[i : i + 1, :length] for i, length in enumerate(layout.seq_lens)]
+    features = [extractor(row, BatchLayout.of(row))[0][0] for row in rows]
+    padded = pad_sequence(features, batch_first=True)
+    return padded, BatchLayout.of(padded, [len(row) for row in features])

@@ -13,6 +13,8 @@ from fairseq2.runtime.dependency import DependencyResolver
 from fairseq2.utils.validation import Validatable, ValidationResult
 from torch import Tensor
 
+from wavellama.errors import ConfigError
+
 STANDARD_MASKER: Final = "standard"
 NO_MASKER: Final = "none"
 
@@ -42,6 +44,8 @@ class StandardMaskerConfig(Validatable):
     def validate(self) -> ValidationResult:
         """Check the ranges of the fields."""
         result = ValidationResult()
+        if min(self.temporal_mask_span_len, self.spatial_mask_span_len) < 1:
+            result.add_error("`temporal_mask_span_len` and `spatial_mask_span_len` must be >= 1.")
         if not 0.0 < self.max_temporal_mask_prob <= 1.0:
             result.add_error(
                 f"`max_temporal_mask_prob` must lie in (0, 1]: {self.max_temporal_mask_prob}."
@@ -84,7 +88,15 @@ def mask_rows(
 
 
 def create_standard_masker(model_dim: int, config: StandardMaskerConfig) -> Wav2Vec2Masker:
-    """Create fairseq2's masker, for batches that also hold rows too short to mask."""
+    """Create fairseq2's masker, for batches that also hold rows too short to mask.
+
+    :raises ConfigError: a span of features is as wide as the model.
+    """
+    if config.max_spatial_mask_prob > 0.0 and config.spatial_mask_span_len >= model_dim:
+        raise ConfigError(
+            f"`spatial_mask_span_len` ({config.spatial_mask_span_len}) must be less than the width"
+            f" of the features ({model_dim})."
+        )
     return StandardWav2Vec2Masker(
         model_dim,
         config.temporal_mask_span_len,

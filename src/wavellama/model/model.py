@@ -21,16 +21,17 @@ from torch.nn import Module
 from torch.nn.functional import pad
 
 from wavellama.batch import AsrBatch, to_asr_batch
-from wavellama.errors import BatchError
+from wavellama.errors import BatchError, ConfigError, ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaStreamingConfig
 from wavellama.model.draws import Draws, keep_rows, replace_tokens
-from wavellama.model.features import FilterBankExtractor
+from wavellama.model.features import FilterBankExtractor, extract_by_row
 from wavellama.model.loss import Objective, TrainingLoss, ctc_sum, nll_sum
 from wavellama.prompt.assemble import PromptRow, assemble
 from wavellama.prompt.layout import NO_LABEL, PromptLayout, lay_out
 from wavellama.prompt.parts import Part
 from wavellama.prompt.syntaxes import ModelType, select_syntax
 from wavellama.text.languages import LanguageTable
+from wavellama.units import MIN_SAMPLES
 
 
 class DecoderInputs(NamedTuple):
@@ -128,6 +129,8 @@ class Wav2Vec2LlamaModel(Module):
         self.syntax = select_syntax(
             model_type, streaming=streaming_config.is_streaming, text_only=context_text_only
         )
+        if self.syntax.needs_language and lang_embeddings is None:
+            raise ConfigError(f"An {model_type.name} model needs `lang_embeddings`.")
         self.model_type = model_type
         self.model_dim = model_dim
         self.encoder_frontend = encoder_frontend
@@ -173,7 +176,7 @@ class Wav2Vec2LlamaModel(Module):
         :raises BatchError: training an LLM_ASR_LID model without languages.
         :raises UnknownLanguageError: a language code is not in the model's table.
         """
-        asr_batch = to_asr_batch(batch, self.language_column_name)
+        asr_batch = self.read_batch(batch)
         if objective is not None:
             return self._training_loss(asr_batch, objective)
         if return_decoder_inputs:
@@ -188,6 +191,22 @@ class Wav2Vec2LlamaModel(Module):
         loss = nll_sum(logits, prompt.layout.labels.to(logits.device)) * scale
         context, context_lens = [prompt.context()], [prompt.layout.context_lens]
         return ForwardOutput(loss, logits, layout, context, context_lens, prompt.audio)
+
+    def read_batch(self, batch: Seq2SeqBatch) -> AsrBatch:
+        """Turn fairseq2's batch into the typed one, with the metadata that this model reads.
+
+        :raises BatchError: the batch is packed, has targets outside the vocabulary, or its
+            metadata does not have one entry per row.
+        """
+        column = self.language_column_name if self.syntax.needs_language else None
+        asr_batch = to_asr_batch(batch, column)
+        vocab_size = self.target_vocab_info.size
+        for i, target in enumerate(asr_batch.targets):
+            if not all(0 <= token < vocab_size for token in target):
+                raise BatchError(
+                    f"The target of row {i} has a token outside the vocabulary of {vocab_size}."
+                )
+        return asr_batch
 
     def start_step(self, step_nr: int, rank: int) -> None:
         """Begin a training step: fixes the random draws of the forward passes until the next."""
@@ -224,14 +243,14 @@ class Wav2Vec2LlamaModel(Module):
         :param seq_lens: samples per row.
         :returns: the encoder's frames (N, S, E) and their layout.
         """
-        layout = BatchLayout.of(seqs, _to_list(seq_lens))
+        layout = BatchLayout.of(seqs, _check_lens(seq_lens))
         frontend, extractor = self.encoder_frontend, self.encoder_frontend.feature_extractor
         if extractor is None:
             raise ValueError("`encoder_frontend` must have a feature extractor.")
         # Convolutions read the type of their weights; filter banks are computed in float32.
         weight = next(extractor.parameters(), None)
         seqs = seqs.float() if weight is None else seqs.to(weight.dtype)
-        features, layout = extractor(seqs, layout)
+        features, layout = extract_by_row(extractor, seqs, layout)
         features = features.to(self.encoder_proj.weight.dtype)
         features = frontend.post_extract_layer_norm(features)
         masker = self.masker if self.training else None
@@ -280,7 +299,8 @@ class Wav2Vec2LlamaModel(Module):
             rows = self._prompt_rows(batch, objective.token_noise_p)
             prompt = self._embed_rows(rows, self.syntax.parts, audio, audio_lens)
             hidden, _ = self._decode(prompt)
-            nll = self._covered_nll(hidden, prompt.layout.labels, objective.label_smoothing)
+            smoothing = objective.label_smoothing if self.training else 0.0
+            nll = self._covered_nll(hidden, prompt.layout.labels, smoothing)
         total = (1.0 - objective.ctc_weight) * nll + objective.ctc_weight * ctc
         return TrainingLoss(total, nll.detach(), ctc.detach())
 
@@ -334,6 +354,9 @@ class Wav2Vec2LlamaModel(Module):
         return table(ids.to(like.device)).to(like.dtype)
 
     def _decode(self, prompt: EmbeddedPrompt) -> tuple[Tensor, BatchLayout]:
+        longest = max(prompt.layout.seq_lens)
+        if longest > self.max_generation_length:
+            raise ContextTooLongError(longest, self.max_generation_length)
         layout = BatchLayout.of(prompt.seqs, prompt.layout.seq_lens)
         return self.llama_decoder(prompt.seqs, layout), layout
 
@@ -347,8 +370,15 @@ class Wav2Vec2LlamaModel(Module):
         __call__ = forward
 
 
-def _to_list(seq_lens: Sequence[int] | Tensor) -> list[int]:
-    return [int(n) for n in (seq_lens.tolist() if isinstance(seq_lens, Tensor) else seq_lens)]
+def _check_lens(seq_lens: Sequence[int] | Tensor) -> list[int]:
+    """Return the samples per row as ints, each enough for a frame."""
+    lens = [int(n) for n in (seq_lens.tolist() if isinstance(seq_lens, Tensor) else seq_lens)]
+    for row, length in enumerate(lens):
+        if length < MIN_SAMPLES:
+            raise BatchError(
+                f"Row {row} has {length} samples of audio; the encoder needs {MIN_SAMPLES} (25 ms)."
+            )
+    return lens
 
 
 def _required(index: int | None, name: str) -> int:

@@ -156,7 +156,8 @@ class BeamSearch:
         options = [option for option in options if option.score > -math.inf] or options
         options.sort(key=_by_score)  # stable: ties keep their order
         beams = [self._stop(option.take(), row.max_len) for option in options[: self._beam_size]]
-        return replace(row, beams=sorted(beams, key=lambda beam: -self._score(beam)))
+        beams.sort(key=lambda beam: -self._score(beam))
+        return replace(row, beams=_without_copies(beams))
 
     def _stop(self, beam: Beam, max_len: int) -> Beam:
         """Return the beam, ended where it has to end."""
@@ -182,6 +183,18 @@ class BeamSearch:
         tokens = beam.tokens[:-1] if finished else beam.tokens
         reason = beam.stop_reason or "length"
         return Hypothesis(list(tokens), self._score(beam), list(beam.logprobs), finished, reason)
+
+
+def _without_copies(beams: list[Beam]) -> list[Beam]:
+    """Drop beams that were cut to the same tokens as a better one."""
+    seen: set[tuple[int, ...]] = set()
+    kept = []
+    for beam in beams:
+        if beam.stop_reason != "repetition" or beam.tokens not in seen:
+            kept.append(beam)
+        if beam.stop_reason == "repetition":
+            seen.add(beam.tokens)
+    return kept
 
 
 def _by_score(option: Option) -> float:

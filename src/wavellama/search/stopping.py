@@ -31,21 +31,25 @@ class RepetitionGuard:
         return self._keep_one_copy(tokens)
 
     def _keep_one_copy(self, tokens: Sequence[int]) -> int:
-        """Return the length up to the end of the first copy of what repeats at the end.
+        """Return the length up to the end of the first copy of what repeats.
 
         A period counts if its copies fill at least half of the window; without one (a jumble of
-        few tokens compresses well, too) all tokens are kept.
+        few tokens compresses well, too) all tokens are kept. What follows the copies goes, too: a
+        beam may leave its loop with the very token that fills the window.
         """
         for period in range(1, self.window // 2 + 1):
-            begin = _begin_of_period(tokens, period)
-            if len(tokens) - begin >= max(2 * period, self.window // 2):
+            begin, length = _longest_run(tokens, period)
+            if length >= max(2 * period, self.window // 2):
                 return begin + period
         return len(tokens)
 
 
-def _begin_of_period(tokens: Sequence[int], period: int) -> int:
-    """Return where the longest suffix of ``tokens`` begins that repeats every ``period``."""
-    begin = len(tokens) - period
-    while begin > 0 and tokens[begin - 1] == tokens[begin - 1 + period]:
-        begin -= 1
-    return begin
+def _longest_run(tokens: Sequence[int], period: int) -> tuple[int, int]:
+    """Return begin and length of the longest stretch that repeats every ``period`` tokens."""
+    best, begin = (0, 0), 0
+    for i in range(period, len(tokens)):
+        if tokens[i] != tokens[i - period]:
+            begin = i - period + 1
+        elif i + 1 - begin > best[1]:
+            best = (begin, i + 1 - begin)
+    return best

@@ -24,7 +24,8 @@ class Hypothesis:
     """The sum of the log-probabilities, or their mean with length normalisation."""
 
     token_logprobs: list[float]
-    """The log-probability of each emitted token, of the final EOS too where there is one."""
+    """The log-probability of each emitted token: of those in ``tokens``, of the final EOS where
+    there is one, and of a BOS or padding token should the model emit one."""
 
     finished: bool
     """Whether it ended with EOS."""

@@ -53,7 +53,7 @@ class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
         self._file.close()
         records = merge_ranks(self._output_dir, "hypotheses", self._gangs)
         if self._gangs.root.rank == 0:
-            write_report(records, self._output_dir)
+            print(write_report(records, self._output_dir))
 
 
 @final

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from wavellama.metrics.error_rates import Edits, Scores, count_edits, macro_score, score
 from wavellama.tasks.output import Record, write_atomic
 from wavellama.text.normalize import normalize_text
+
+NUM_EXAMPLES: Final = 8
+"""Utterances that ``report.md`` shows."""
 
 
 class Rates(TypedDict):
@@ -27,10 +30,12 @@ class Report(TypedDict):
     normalized: Rates
 
 
-def write_report(records: Sequence[Record], output_dir: Path) -> None:
+def write_report(records: Sequence[Record], output_dir: Path) -> str:
     """Write ``report.json`` and ``report.md`` about the hypotheses in ``records``.
 
     Where there are hypotheses of the CTC head, too, ``report_ctc.json`` is about these.
+
+    :returns: the text of ``report.md``.
     """
     sections = []
     systems = {"hypothesis": ("Decoder", "report"), "ctc_hypothesis": ("CTC head", "report_ctc")}
@@ -39,7 +44,9 @@ def write_report(records: Sequence[Record], output_dir: Path) -> None:
             report = create_report(records, column)
             write_atomic(output_dir / f"{name}.json", json.dumps(report, indent=2) + "\n")
             sections.append(to_markdown(report, title))
-    write_atomic(output_dir / "report.md", "\n".join(sections))
+    text = "\n".join([*sections, _examples(records)])
+    write_atomic(output_dir / "report.md", text)
+    return text
 
 
 def create_report(records: Sequence[Record], column: str = "hypothesis") -> Report:
@@ -80,6 +87,18 @@ def _table(rates: Rates) -> str:
         f"| {name} | {s['num_utterances']} | {s['audio_secs'] / 60:.1f}"
         f" | {_percent(s['cer'], s['cer_ci95'])} | {_percent(s['wer'], s['wer_ci95'])} |"
         for name, s in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _examples(records: Sequence[Record]) -> str:
+    """Show a few references beside what was recognised, spread over the records."""
+    step = max(1, len(records) // NUM_EXAMPLES)
+    lines = ["# Examples", "", "| | reference | decoder | CTC head |", "|---|---|---|---|"]
+    lines += [
+        f"| {record['lang']} | {record['reference']} | {record.get('hypothesis', '')}"
+        f" | {record.get('ctc_hypothesis', '')} |"
+        for record in records[::step][:NUM_EXAMPLES]
     ]
     return "\n".join(lines) + "\n"
 

@@ -36,6 +36,10 @@ class LanguageTable(Mapping[str, int]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def get(self, code: str, default: int | None = None) -> int | None:  # type: ignore[override]
+        """Return the row of ``code``, or ``default`` for an unknown one."""
+        return self._by_lower.get(code.lower(), default)
+
     def row(self, code: str | None) -> int:
         """Return the embedding row of ``code``, or 0 for None.
 
