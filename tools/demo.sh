@@ -11,7 +11,7 @@ export OMP_NUM_THREADS=1 FAIRSEQ2_NO_PROGRESS=1
 train() {
   echo "== $1"
   "$bin/python" -m torch.distributed.run --standalone --nproc-per-node "$processes" \
-    -m wavellama recipe asr train "$1" --no-rich 2>"runs/$1.log" ||
+    -m wavellama recipe asr train "$1" --no-rich >"runs/$1.log" 2>&1 ||
     { tail -n 5 "runs/$1.log" >&2; exit 1; }
   grep -o 'Score - Metric.*' "runs/$1.log" | tail -n 1
 }

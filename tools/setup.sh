@@ -27,8 +27,9 @@ version() { "$1" -c 'import bz2, ctypes, ssl, sys, zlib; print("%d.%d" % sys.ver
 usable() { case $(version "$1") in 3.10 | 3.11 | 3.12) ;; *) return 1 ;; esac; }
 
 candidates() { # names on PATH may be shims that fail, hence also pyenv's own folders and uv's
-  printf '%s\n' python3.11 python3.12 python3.10 python3 python
-  ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[012].*/bin/python 2>/dev/null || true
+  local pyenv=${PYENV_ROOT:-$HOME/.pyenv}/versions
+  printf '%s\n' python3.11 python3.12 python3.10 python3 python \
+    "$pyenv"/3.11.*/bin/python "$pyenv"/3.12.*/bin/python "$pyenv"/3.10.*/bin/python
   uv python find --no-python-downloads '>=3.10,<3.13' 2>/dev/null || true
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -36,6 +36,10 @@ class ManifestDatasetConfig:
     """A manifest, or a folder with ``manifest.tsv`` or one manifest per split; a path that begins
     with ``wavellama.assets/`` is one of the data sets that ship with the package."""
 
+    cache_gib: float = 1.0
+    """Decoded audio to keep in memory per process, in GiB (1 GiB holds 4.6 hours); what does not
+    fit is decoded anew in every epoch."""
+
 
 @final
 class ManifestDataset(AsrDataset):
@@ -43,6 +47,8 @@ class ManifestDataset(AsrDataset):
 
     def __init__(self, config: ManifestDatasetConfig) -> None:
         self._path = config.path
+        self._cache: dict[Utterance, Tensor] = {}
+        self._cache_room = int(config.cache_gib * 2**30)
 
     @override
     def utterances(self, split: str) -> Sequence[Utterance]:
@@ -52,10 +58,19 @@ class ManifestDataset(AsrDataset):
 
     @override
     def read_audio(self, utterance: Utterance) -> Tensor:
+        waveform = self._cache.get(utterance)
+        if waveform is None:
+            waveform = self._decode(utterance)
+            if waveform.nbytes <= self._cache_room:
+                self._cache_room -= waveform.nbytes
+                self._cache[utterance] = waveform
+        return waveform
+
+    def _decode(self, utterance: Utterance) -> Tensor:
         waveform = load_audio(utterance.audio)
         if utterance.offset is not None:
             begin = seconds_to_samples(utterance.offset)
-            waveform = waveform[begin : begin + seconds_to_samples(utterance.duration)]
+            waveform = waveform[begin : begin + seconds_to_samples(utterance.duration)].clone()
         length = samples_to_seconds(len(waveform))
         if abs(length - utterance.duration) > TOLERANCE_SECS:
             raise AudioError(
@@ -81,7 +96,5 @@ def open_manifest_dataset(config: ManifestDatasetConfig) -> ManifestDataset:
     """Open the data set (fairseq2's opener of the family)."""
     package, *rest = config.path.parts or ("",)
     if package == "wavellama.assets":
-        return ManifestDataset(
-            ManifestDatasetConfig(path=Path(str(files(package).joinpath(*rest))))
-        )
+        return ManifestDataset(replace(config, path=Path(str(files(package).joinpath(*rest)))))
     return ManifestDataset(config)

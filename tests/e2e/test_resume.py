@@ -1,0 +1,82 @@
+"""A run killed at any moment and started again ends with the weights of an uninterrupted one."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.e2e.runs import metrics, run_cli
+
+ARGS = (
+    *("recipe", "asr", "train", "toy_train", "--no-rich", "--config", "regime.num_steps=40"),
+    *("regime.validate_every_n_steps=10", "regime.checkpoint_every_n_steps=2"),
+    *("augment.speeds=[0.9, 1.0, 1.1]", "augment.concat_p=0.3", "objective.token_noise_p=0.2"),
+)
+
+
+def train(output_dir: Path, kill_after: float | None = None) -> None:
+    """Train; with ``kill_after``, SIGKILL that many seconds after the start."""
+    command = [str(Path(sys.executable).with_name("wavellama")), *ARGS]
+    command[command.index("--no-rich") : command.index("--no-rich")] = [
+        *("--output-dir", str(output_dir))
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    if kill_after is None:
+        assert process.wait(timeout=300) == 0
+        return
+    deadline = time.monotonic() + kill_after
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def weights(output_dir: Path) -> dict[str, torch.Tensor]:
+    path = output_dir / "checkpoints" / "step_40" / "model" / "pp_00" / "tp_00" / "sdp_00.pt"
+    state: dict[str, torch.Tensor] = torch.load(path)
+    return state
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_changes_nothing(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    started = time.monotonic()
+    train(whole)
+    duration = time.monotonic() - started
+    draw = random.Random(0)
+    for _ in range(5):
+        train(killed, kill_after=draw.uniform(0.4, 1.0) * duration)
+    train(killed)
+    expected, actual = weights(whole), weights(killed)
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    losses = {row["Step"]: row["NLL Loss"] for row in metrics(killed, "train")}
+    assert losses == {row["Step"]: row["NLL Loss"] for row in metrics(whole, "train")}
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("wavellama")), *ARGS]
+    process = subprocess.Popen(
+        [*command[:5], "--output-dir", str(tmp_path), *command[5:], "regime.num_steps=100000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(tmp_path.glob("checkpoints/step_*/trainer/*")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    assert run_cli(*ARGS[:4], "--output-dir", tmp_path, "--dump-config").returncode == 0
+    assert list(tmp_path.glob("checkpoints/step_*/model"))
