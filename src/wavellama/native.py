@@ -8,7 +8,9 @@ imported satisfies the linker.
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,11 +22,23 @@ def ensure_libsndfile() -> None:
 
     Does nothing on platforms other than Linux, whose fairseq2n finds its library by itself.
     """
-    if platform.system() != "Linux" or _load(_SONAME):
+    if platform.system() != "Linux":
+        return
+    _forget_foreign_conda()
+    if _load(_SONAME):
         return
     bundled = bundled_libsndfile()
     if bundled is not None:
         _load(str(bundled))
+
+
+def _forget_foreign_conda() -> None:
+    """Hide a conda environment that is active but is not the one that runs this Python.
+
+    fairseq2n would look for its libraries there and nowhere else.
+    """
+    if os.environ.get("CONDA_PREFIX", sys.prefix) != sys.prefix:
+        del os.environ["CONDA_PREFIX"]
 
 
 def bundled_libsndfile() -> Path | None:

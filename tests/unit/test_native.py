@@ -161,3 +161,13 @@ def test_fairseq2_alone_fails_without_a_system_library() -> None:
     child = _run(NO_SYSTEM_LIBRARY + "import fairseq2")
     assert child.returncode != 0
     assert "fairseq2 requires libsndfile" in child.stderr
+
+
+@pytest.mark.parametrize(("prefix", "stays"), [("/elsewhere", False), (sys.prefix, True)])
+def test_only_the_conda_environment_of_this_python_counts(
+    prefix: str, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fairseq2n looks for its libraries in an active conda environment and nowhere else."""
+    monkeypatch.setenv("CONDA_PREFIX", prefix)
+    native.ensure_libsndfile()
+    assert ("CONDA_PREFIX" in os.environ) == stays
