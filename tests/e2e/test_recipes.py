@@ -45,6 +45,52 @@ def test_the_same_command_resumes(trained: Path) -> None:
     assert [row["Step"] for row in metrics(trained, "train")] == [1, 2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("how", ["name", "path", "encoder_from"])
+def test_training_starts_from_a_trained_model(trained: Path, tmp_path: Path, how: str) -> None:
+    """Finetune a checkpoint by name or by path, or take its encoder into a new model."""
+    checkpoints = trained / "checkpoints"
+    start = {
+        "name": ["del:model.family", "del:model.arch", "model.name=checkpoint_step_5"],
+        "path": [f"model.path={checkpoints / 'step_5' / 'model'}"],
+        "encoder_from": ["encoder_from=checkpoint_step_5"],
+    }[how]
+    result = run_cli(
+        *("recipe", "asr", "train", "toy_train", "--output-dir", tmp_path, "--no-rich", "--config"),
+        *(f"common.assets.prev_checkpoint_dir={checkpoints}", "regime.num_steps=1", *start),
+        "del:masker",
+    )
+    assert result.returncode == 0, result.stderr
+    first, last = metrics(trained, "train")[0], metrics(trained, "train")[-1]
+    loss = metrics(tmp_path, "train")[0]["NLL Loss"]
+    if how == "encoder_from":
+        assert "Encoder copied from checkpoint_step_5" in result.stderr
+    else:
+        assert abs(loss - last["NLL Loss"]) < abs(loss - first["NLL Loss"])
+
+
+def test_a_ctc_head_is_trained_validated_and_evaluated(tmp_path: Path) -> None:
+    out = tmp_path / "ctc"
+    result = run_cli(
+        *("recipe", "asr", "train", "toy_train", "--output-dir", out, "--no-rich", "--config"),
+        *("model.config_overrides.ctc_head=true", "objective.ctc_weight=0.5"),
+        *("freeze.encoder_steps=2", "regime.score_metric=ctc_cer"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert {"CTC Loss", "NLL Loss"} <= set(metrics(out, "train")[0])
+    assert {"CTC Character Error Rate", "Character Error Rate (CER)"} <= set(
+        metrics(out, "valid")[0]
+    )
+    evaluation = run_cli(
+        "recipe", "asr", "eval", "toy_eval", "--model", out, "--output-dir", tmp_path / "eval"
+    )
+    assert evaluation.returncode == 0, evaluation.stderr
+    assert "# CTC head" in evaluation.stdout
+    head = json.loads((tmp_path / "eval" / "report_ctc.json").read_text())
+    decoder = json.loads((tmp_path / "eval" / "report.json").read_text())
+    assert head.keys() == decoder.keys()
+    assert head != decoder
+
+
 def test_eval_reports_every_language(trained: Path, tmp_path: Path) -> None:
     result = run_cli(
         "recipe", "asr", "eval", "toy_eval", "--model", trained, "--output-dir", tmp_path

@@ -205,10 +205,10 @@ class TrainConfig:
 
 
 @dataclass(kw_only=True)
-class EvalConfig:
-    """The configuration of ``eval``."""
+class InferenceConfig:
+    """What the recipes that use a trained model have in common."""
 
-    recipe: str = "eval"
+    recipe: str
     """Which recipe the file is for."""
 
     model: ReferenceModelSection = field(
@@ -217,24 +217,21 @@ class EvalConfig:
     dataset: AsrDatasetSection = field(default_factory=_toy_dataset)
     tokenizer: TokenizerSection = field(default_factory=_toy_tokenizer)
     gang: GangSection = field(default_factory=lambda: GangSection())
-    evaluator: EvaluatorSection = field(default_factory=lambda: EvaluatorSection())
     seq2seq_generator: Seq2SeqGeneratorSection = field(default_factory=_generator_section)
     common: CommonSection = field(default_factory=lambda: CommonSection(no_sweep_dir=True))
 
 
 @dataclass(kw_only=True)
-class TranscribeConfig:
+class EvalConfig(InferenceConfig):
+    """The configuration of ``eval``."""
+
+    recipe: str = "eval"
+    evaluator: EvaluatorSection = field(default_factory=lambda: EvaluatorSection())
+
+
+@dataclass(kw_only=True)
+class TranscribeConfig(InferenceConfig):
     """The configuration of ``transcribe``."""
 
     recipe: str = "transcribe"
-    """Which recipe the file is for."""
-
-    model: ReferenceModelSection = field(
-        default_factory=lambda: ReferenceModelSection(name="last_checkpoint")
-    )
-    dataset: AsrDatasetSection = field(default_factory=_toy_dataset)
-    tokenizer: TokenizerSection = field(default_factory=_toy_tokenizer)
-    gang: GangSection = field(default_factory=lambda: GangSection())
     generator: GeneratorSection = field(default_factory=lambda: GeneratorSection())
-    seq2seq_generator: Seq2SeqGeneratorSection = field(default_factory=_generator_section)
-    common: CommonSection = field(default_factory=lambda: CommonSection(no_sweep_dir=True))

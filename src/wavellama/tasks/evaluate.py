@@ -16,13 +16,12 @@ from fairseq2.recipe import Recipe, RecipeContext
 from fairseq2.task import Task
 from typing_extensions import override
 
-from wavellama.data.dataset import AsrDataset
 from wavellama.model.loss import Objective, TrainingLoss
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.tasks.config import EvalConfig
 from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
 from wavellama.tasks.report import write_report
-from wavellama.tasks.transcriber import Transcriber, check_vocabulary, create_transcriber
+from wavellama.tasks.transcriber import Transcriber, open_split
 from wavellama.tasks.units import add_loss_metrics, count_targets, update_loss_metrics
 
 
@@ -62,18 +61,9 @@ class AsrEvaluation(Recipe):
 
     @override
     def create_task(self, context: RecipeContext) -> Task:
-        config = context.get_config_as(EvalConfig)
-        model, tokenizer = context.get_model_as(Wav2Vec2LlamaModel), context.get_tokenizer()
-        check_vocabulary(model, tokenizer)
-        dataset = context.get_dataset_as(AsrDataset)
-        section = config.dataset
-        reader = dataset.create_reader(
-            section.valid_split,
-            tokenizer,
-            context.gangs,
-            section.reader_options(context.output_dir, section.valid_split),
-        )
-        unit = EvaluationUnit(model, create_transcriber(context), context.output_dir, context.gangs)
+        reader, transcriber = open_split(context, context.get_config_as(EvalConfig))
+        model = context.get_model_as(Wav2Vec2LlamaModel)
+        unit = EvaluationUnit(model, transcriber, context.output_dir, context.gangs)
         return context.create_evaluator([unit], [reader])
 
     @property

@@ -16,11 +16,9 @@ from fairseq2.recipe import Recipe, RecipeContext
 from fairseq2.task import Task
 from typing_extensions import override
 
-from wavellama.data.dataset import AsrDataset
-from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.tasks.config import TranscribeConfig
 from wavellama.tasks.output import merge_ranks, open_rank_file, to_record, write_atomic
-from wavellama.tasks.transcriber import Transcriber, check_vocabulary, create_transcriber
+from wavellama.tasks.transcriber import Transcriber, open_split
 
 
 @final
@@ -58,18 +56,8 @@ class AsrTranscription(Recipe):
 
     @override
     def create_task(self, context: RecipeContext) -> Task:
-        config = context.get_config_as(TranscribeConfig)
-        model, tokenizer = context.get_model_as(Wav2Vec2LlamaModel), context.get_tokenizer()
-        check_vocabulary(model, tokenizer)
-        dataset = context.get_dataset_as(AsrDataset)
-        section = config.dataset
-        reader = dataset.create_reader(
-            section.valid_split,
-            tokenizer,
-            context.gangs,
-            section.reader_options(context.output_dir, section.valid_split),
-        )
-        unit = TranscriptionUnit(create_transcriber(context), context.output_dir, context.gangs)
+        reader, transcriber = open_split(context, context.get_config_as(TranscribeConfig))
+        unit = TranscriptionUnit(transcriber, context.output_dir, context.gangs)
         return context.create_generator(unit, reader)
 
     @property

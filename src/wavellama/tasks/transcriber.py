@@ -8,15 +8,17 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from fairseq2.data.tokenizers import TokenDecoder, Tokenizer
-from fairseq2.datasets import Seq2SeqBatch
+from fairseq2.datasets import DataReader, Seq2SeqBatch
 from fairseq2.generation import Seq2SeqGenerator
 from fairseq2.recipe import RecipeContext
 
 from wavellama.batch import to_asr_batch
+from wavellama.data.dataset import AsrDataset
 from wavellama.decoding.ctc import ctc_head_generate
 from wavellama.errors import ConfigError
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.search.types import Hypothesis
+from wavellama.tasks.config import InferenceConfig
 
 
 @runtime_checkable
@@ -118,6 +120,21 @@ def create_transcriber(context: RecipeContext, decode: bool = True) -> Transcrib
             " recipes call."
         )
     return Transcriber(model, generator, to_text)
+
+
+def open_split(
+    context: RecipeContext, config: InferenceConfig
+) -> tuple[DataReader[Seq2SeqBatch], Transcriber]:
+    """Open the split that a recipe transcribes, and create its transcriber.
+
+    :raises ConfigError: model and tokenizer do not fit each other.
+    """
+    tokenizer, section = context.get_tokenizer(), config.dataset
+    check_vocabulary(context.get_model_as(Wav2Vec2LlamaModel), tokenizer)
+    dataset = context.get_dataset_as(AsrDataset)
+    options = section.reader_options(context.output_dir, section.valid_split)
+    reader = dataset.create_reader(section.valid_split, tokenizer, context.gangs, options)
+    return reader, create_transcriber(context)
 
 
 def check_vocabulary(model: Wav2Vec2LlamaModel, tokenizer: Tokenizer) -> None:
