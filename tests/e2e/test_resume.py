@@ -65,6 +65,11 @@ def test_kill_9_at_random_moments_changes_nothing(tmp_path: Path) -> None:
     assert losses == {row["Step"]: row["NLL Loss"] for row in metrics(whole, "train")}
 
 
+def _listen_to_ctrl_c() -> None:
+    """Undo what a shell does to commands that it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("wavellama")), *ARGS]
@@ -72,6 +77,7 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
         [*command[:5], "--output-dir", str(tmp_path), *command[5:], "regime.num_steps=100000"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=_listen_to_ctrl_c,
     )
     while not list(tmp_path.glob("checkpoints/step_*/trainer/*")):
         assert process.poll() is None

@@ -86,7 +86,7 @@ RECIPE = """
 recipe: {recipe}
 dataset: {{name: toy_tones, max_audio_secs: 2, batch_audio_secs: 8}}
 masker: {{name: eraser, config: {{log: "{log}"}}}}
-seq2seq_generator: {{_del_: [config], name: parrot, config: {{token: 5}}}}
+seq2seq_generator: {{name: parrot, config: {{token: 5}}}}
 regime: {{num_steps: 2, validate_every_n_steps: 2, checkpoint_every_n_steps: 2}}
 """
 

@@ -101,3 +101,10 @@ def test_a_batch_with_a_short_row_trains(masked_model: Wav2Vec2LlamaModel) -> No
 def test_a_probability_out_of_range_is_an_error(prob: float) -> None:
     assert StandardMaskerConfig(max_temporal_mask_prob=prob).validate().has_error()
     assert not StandardMaskerConfig().validate().has_error()
+
+
+@pytest.mark.parametrize(("span", "length", "min_spans"), [(11, 111, 1), (11, 221, 2)])
+def test_rounding_at_the_limit_is_no_error(span: int, length: int, min_spans: int) -> None:
+    """float64 finds one span more than fairseq2's float32 does."""
+    mask = mask_rows((1, length), span, 0.1, None, min_spans)
+    assert mask.shape == (1, length)

@@ -22,6 +22,7 @@ from wavellama.errors import (
     ConfigError,
     TranscriptionError,
     UnknownLanguageError,
+    UnknownNameError,
 )
 
 RATE = 16_000
@@ -178,3 +179,18 @@ def test_bytes_of_other_formats(pipeline: ASRInferencePipeline) -> None:
     buffer = io.BytesIO()
     soundfile.write(buffer, noise(0.5), RATE, format="FLAC")
     assert len(pipeline.transcribe([buffer.getvalue()])) == 1
+
+
+def test_a_clip_that_is_too_long_does_not_cost_the_others_their_texts(
+    pipeline: ASRInferencePipeline,
+) -> None:
+    good, long = ({"waveform": noise(secs), "sample_rate": RATE} for secs in (0.5, 8.0))
+    with pytest.raises(TranscriptionError, match="does not fit max_generation_length") as caught:
+        pipeline.transcribe([good, long, good], batch_size=3)
+    text = pipeline.transcribe(good)[0]
+    assert caught.value.texts == [text, None, text]
+
+
+def test_an_unknown_card_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="omniASR_LLM_300M"):
+        ASRInferencePipeline("omniASR_LLM_30M")

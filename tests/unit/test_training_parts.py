@@ -215,3 +215,14 @@ def test_too_much_bad_audio_stops_the_run() -> None:
     options = ReaderOptions(batch_audio_secs=2.0, max_audio_secs=2.0, max_bad_share=0.05)
     with pytest.raises(DataError, match="2 of 20 utterances have unusable audio"):
         read_all(Broken({3, 7}), options)
+
+
+def test_another_seed_draws_other_noise() -> None:
+    model = tiny_model(sharpness=8.0).train()
+    losses = []
+    for seed in (1, 1, 2):
+        model.reseed(seed)
+        model.start_step(1, rank=0)
+        losses.append(float(objective_loss(model, Objective(token_noise_p=0.9)).nll))
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]

@@ -16,10 +16,10 @@ class AudioFailures:
         """
         :param path: where to list the files, as JSON lines; None: nowhere.
         :param num_utterances: the size of the split.
-        :param max_share: the share of bad utterances above which the run stops.
+        :param max_share: the share of bad utterances above which the run stops; one never does.
         """
         self._path = path
-        self._limit = max_share * num_utterances
+        self._limit = max(1.0, max_share * num_utterances)
         self._num_utterances = num_utterances
         self._reasons: dict[tuple[str, float | None], str] = {}
 

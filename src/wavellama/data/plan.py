@@ -39,6 +39,9 @@ class ReaderOptions:
     concat_p: float = 0.0
     """The probability of joining an utterance with another one of its language."""
 
+    language_column: str = "lang"
+    """The name of the metadata column of language codes, as the model reads it."""
+
     failures_path: Path | None = None
     """Where to list utterances whose audio cannot be used."""
 
@@ -87,7 +90,7 @@ class Planner:
         indices = [index]
         if draw.random() < options.concat_p:
             partner = draw.choice(self._by_lang[self._utterances[index].lang])
-            if self._secs([index, partner]) <= options.max_audio_secs:
+            if partner != index and self._secs([index, partner]) <= options.max_audio_secs:
                 indices.append(partner)
         speed = draw.choice(options.speeds) if options.speeds else 1.0
         if self._secs(indices) / speed > options.max_audio_secs:

@@ -64,6 +64,7 @@ class BatchLoader:
         self._read_audio, self._utterances = read_audio, utterances
         self._encode = tokenizer.create_encoder()
         self._pad_idx = tokenizer.vocab_info.pad_idx or 0
+        self._lang_column = options.language_column
         self._failures = AudioFailures(
             options.failures_path, len(utterances), options.max_bad_share
         )
@@ -71,7 +72,7 @@ class BatchLoader:
     def load(self, plans: list[Plan]) -> Seq2SeqBatch | None:
         """Return the batch of the planned examples, or None if none of them can be read."""
         examples = [example for plan in plans if (example := self._read(plan)) is not None]
-        return _collate(examples, self._pad_idx) if examples else None
+        return _collate(examples, self._pad_idx, self._lang_column) if examples else None
 
     def _read(self, plan: Plan) -> Example | None:
         utterances = [self._utterances[index] for index in plan["indices"]]
@@ -136,19 +137,22 @@ class EpochReader(DataReader[Seq2SeqBatch]):
         return self._reader.num_accumulate
 
 
-def _collate(examples: Sequence[Example], pad_idx: int) -> Seq2SeqBatch:
+def _collate(examples: Sequence[Example], pad_idx: int, lang_column: str) -> Seq2SeqBatch:
     waveforms = [example.waveform for example in examples]
     tokens = [example.tokens.to(torch.int64) for example in examples]
     utterances = [example.utterance for example in examples]
+    langs = [utterance.lang for utterance in utterances]
     return Seq2SeqBatch(
         pad_sequence(waveforms, batch_first=True),  # (N, T)
         [len(waveform) for waveform in waveforms],
         pad_sequence(tokens, batch_first=True, padding_value=pad_idx),  # (N, S)
         [len(row) for row in tokens],
         example={
-            "lang": [utterance.lang for utterance in utterances],
+            "lang": langs,
+            lang_column: langs,
             "text": [example.text for example in examples],
             "audio": [str(utterance.audio) for utterance in utterances],
+            "offset": [utterance.offset for utterance in utterances],
             "duration": [utterance.duration for utterance in utterances],
         },
     )

@@ -20,6 +20,10 @@ class Draws:
         self._seed = seed
         self._step_nr, self._rank, self._call = 0, 0, 0
 
+    def reseed(self, seed: int) -> None:
+        """Draw from another seed from now on."""
+        self._seed = seed
+
     def start_step(self, step_nr: int, rank: int) -> None:
         """Begin the draws of training step ``step_nr`` on process ``rank``."""
         self._step_nr, self._rank, self._call = step_nr, rank, 0

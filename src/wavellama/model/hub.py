@@ -11,6 +11,7 @@ from fairseq2.models import load_model as load_fairseq2_model
 from fairseq2.runtime.dependency import get_dependency_resolver
 from torch.nn import Module
 
+from wavellama.errors import UnknownNameError
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
 
@@ -22,7 +23,7 @@ get_wav2vec2_llama_model_hub = ModelHubAccessor(
 def load_model(
     card: AssetCard | str,
     *,
-    device: Device | None = None,
+    device: Device | str | None = None,
     dtype: torch.dtype | None = None,
     mmap: bool = False,
 ) -> Module:
@@ -30,16 +31,23 @@ def load_model(
 
     On the meta device the model is built without weights, and no checkpoint is looked for.
 
-    :raises ModelNotKnownError: there is no such card.
+    :raises UnknownNameError: there is no such card; the error names near ones.
     :raises AssetCardError: the card or its checkpoint is erroneous.
     """
+    device = torch.device(device) if isinstance(device, str) else device
+    card = _find_card(card) if isinstance(card, str) else card
     if device is None or device.type != "meta":
         return load_fairseq2_model(card, device=device, dtype=dtype, mmap=mmap)
-    resolver = get_dependency_resolver()
-    if isinstance(card, str):
-        card = resolver.resolve(AssetStore).retrieve_card(card)
-    family = resolver.resolve(ModelFamily, key=get_model_family_name(card))
+    family = get_dependency_resolver().resolve(ModelFamily, key=get_model_family_name(card))
     gangs = create_fake_gangs(torch.device("cpu"))
     return family.create_new_model(
         family.get_model_config(card), gangs, dtype or torch.float32, True, True
     )
+
+
+def _find_card(name: str) -> AssetCard:
+    store = get_dependency_resolver().resolve(AssetStore)
+    card = store.maybe_retrieve_card(name)
+    if card is None:
+        raise UnknownNameError("model card", name, {n.rstrip("@") for n in store.asset_names})
+    return card

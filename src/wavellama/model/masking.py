@@ -79,10 +79,9 @@ def mask_rows(
     for row, length in enumerate(lens):
         num_spans = int(max_mask_prob / span_len * (length - 1))
         if length > span_len and num_spans >= max(min_num_spans, 1):
-            row_mask = compute_row_mask(
-                (1, length), span_len, max_mask_prob, None, min_num_spans, device
-            )
-            if row_mask is not None:
+            # The check above is made once, in float64; fairseq2 would make it again in float32.
+            row_mask = compute_row_mask((1, length), span_len, max_mask_prob, None, 0, device)
+            if row_mask is not None and row_mask.numel() > 0:
                 mask[row, :length] = row_mask[0]
     return mask
 

@@ -210,9 +210,18 @@ class Wav2Vec2LlamaModel(Module):
 
     def start_step(self, step_nr: int, rank: int) -> None:
         """Begin a training step: fixes the random draws of the forward passes until the next."""
-        self.draws.start_step(step_nr, rank)
-        if isinstance(self.encoder_frontend.feature_extractor, FilterBankExtractor):
-            self.encoder_frontend.feature_extractor.draws.start_step(step_nr, rank)
+        for draws in self._all_draws():
+            draws.start_step(step_nr, rank)
+
+    def reseed(self, seed: int) -> None:
+        """Let all random draws of training come from ``seed``."""
+        for draws in self._all_draws():
+            draws.reseed(seed)
+
+    def _all_draws(self) -> list[Draws]:
+        extractor = self.encoder_frontend.feature_extractor
+        more = [extractor.draws] if isinstance(extractor, FilterBankExtractor) else []
+        return [self.draws, *more]
 
     def embed_prompt(self, batch: AsrBatch, parts: Sequence[Part]) -> EmbeddedPrompt:
         """Embed what the decoder reads: the whole sequence, or the prompt of inference.

@@ -12,11 +12,17 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
-from wavellama.audio.load import AudioInput, load_audio, normalize
+from wavellama.audio.load import AudioInput, describe, load_audio, normalize
 from wavellama.batch import AsrBatch
 from wavellama.decoding.ctc import ctc_generate
 from wavellama.decoding.generate import best_tokens, generate
-from wavellama.errors import AudioError, BatchError, ConfigError, TranscriptionError
+from wavellama.errors import (
+    AudioError,
+    BatchError,
+    ConfigError,
+    ContextTooLongError,
+    TranscriptionError,
+)
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.hub import load_model
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -74,20 +80,39 @@ class ASRInferencePipeline:
             raise ConfigError(f"`batch_size` must be at least 1, but is {batch_size}.")
         inputs = cast("list[AudioInput]", list(inp) if isinstance(inp, list | tuple) else [inp])
         langs = self._check_langs(lang, len(inputs))
-        texts: list[str | None] = [None] * len(inputs)
+        texts: dict[int, str] = {}
         failures: dict[int, AudioError] = {}
         for begin in range(0, len(inputs), batch_size):
             places = range(begin, min(begin + batch_size, len(inputs)))
             waveforms = _load(places, inputs, failures)
-            rows = self._transcribe_waveforms(
-                list(waveforms.values()), [langs[i] for i in waveforms]
-            )
-            texts = _fill(texts, waveforms, rows)
+            texts |= self._transcribe_batch(waveforms, langs, inputs, failures)
         if failures and len(inputs) == 1:
             raise failures[0]
         if failures:
-            raise TranscriptionError(texts, failures)
-        return [text or "" for text in texts]
+            raise TranscriptionError([texts.get(i) for i in range(len(inputs))], failures)
+        return [texts[i] for i in range(len(inputs))]
+
+    def _transcribe_batch(
+        self,
+        waveforms: dict[int, Tensor],
+        langs: list[str | None],
+        inputs: Sequence[AudioInput],
+        failures: dict[int, AudioError],
+    ) -> dict[int, str]:
+        """Return the text of each place; a clip that is too long becomes a failure of its own."""
+        places = list(waveforms)
+        try:
+            chosen = [langs[place] for place in places]
+            texts = self._transcribe_waveforms(list(waveforms.values()), chosen)
+            return dict(zip(places, texts, strict=True))
+        except ContextTooLongError as ex:
+            if len(places) == 1:
+                failures[places[0]] = AudioError(describe(inputs[places[0]]), str(ex))
+                return {}
+        by_place: dict[int, str] = {}
+        for place, waveform in waveforms.items():
+            by_place |= self._transcribe_batch({place: waveform}, langs, inputs, failures)
+        return by_place
 
     def _transcribe_waveforms(self, waveforms: list[Tensor], langs: list[str | None]) -> list[str]:
         if not waveforms:
@@ -152,11 +177,3 @@ def _load(
         except AudioError as ex:
             failures[place] = ex
     return waveforms
-
-
-def _fill(
-    texts: list[str | None], waveforms: dict[int, Tensor], rows: Sequence[str]
-) -> list[str | None]:
-    """Return ``texts`` with the new rows in their places."""
-    new = dict(zip(waveforms, rows, strict=True))
-    return [new.get(place, text) for place, text in enumerate(texts)]

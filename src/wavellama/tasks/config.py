@@ -33,7 +33,7 @@ from typing_extensions import override
 from wavellama.data.manifest_dataset import MANIFEST_ASR_FAMILY
 from wavellama.data.plan import ReaderOptions
 from wavellama.decoding.generator import BEAM_GENERATOR
-from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY
 from wavellama.model.loss import Objective
 from wavellama.model.masking import NO_MASKER, NoMaskerConfig
 from wavellama.model.spectral import SpectralAugment
@@ -69,7 +69,8 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
         """Open a path as a data set of the family ``manifest_asr``."""
         if self.path is not None:
             self.name, self.family = None, MANIFEST_ASR_FAMILY
-            self.config_overrides = {"path": str(self.path)}
+            given = self.config_overrides if isinstance(self.config_overrides, dict) else {}
+            self.config_overrides = {**given, "path": str(self.path)}
 
     @override
     def validate(self) -> ValidationResult:
@@ -150,7 +151,8 @@ class FreezeSection:
 
 
 def _generator_section() -> Seq2SeqGeneratorSection:
-    return Seq2SeqGeneratorSection(name=BEAM_GENERATOR, config=Wav2Vec2LlamaBeamSearchConfig())
+    # Empty, so that the configuration of another generator is not merged with ours.
+    return Seq2SeqGeneratorSection(name=BEAM_GENERATOR, config={})
 
 
 def _toy_dataset() -> AsrDatasetSection:
@@ -214,7 +216,11 @@ class InferenceConfig:
     model: ReferenceModelSection = field(
         default_factory=lambda: ReferenceModelSection(name="last_checkpoint")
     )
-    dataset: AsrDatasetSection = field(default_factory=_toy_dataset)
+    dataset: AsrDatasetSection = field(
+        default_factory=lambda: AsrDatasetSection(name="toy_tones", max_bad_share=1.0)
+    )
+    """The data set; by default bad audio is listed, however much there is of it."""
+
     tokenizer: TokenizerSection = field(default_factory=_toy_tokenizer)
     gang: GangSection = field(default_factory=lambda: GangSection())
     seq2seq_generator: Seq2SeqGeneratorSection = field(default_factory=_generator_section)

@@ -46,6 +46,7 @@ class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
         update_loss_metrics(metric_bag, Objective(), loss, count_targets(batch))
         for row in self._transcriber.transcribe(batch):
             self._file.write(json.dumps(to_record(row), ensure_ascii=False) + "\n")
+        self._file.flush()
 
     @override
     def finalize(self, metric_bag: MetricBag) -> None:

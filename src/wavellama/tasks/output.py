@@ -18,6 +18,7 @@ def to_record(row: Transcription) -> Record:
     """Return a transcription as one JSON object."""
     record: Record = {
         "audio": row.audio,
+        "offset": row.offset,
         "lang": row.lang,
         "duration": row.duration,
         "reference": row.reference,
@@ -43,7 +44,7 @@ def merge_ranks(output_dir: Path, name: str, gangs: Gangs) -> list[Record]:
         return []
     parts = [_part(output_dir, name, rank) for rank in range(gangs.root.size)]
     lines = [line for part in parts for line in part.read_text("utf-8").splitlines()]
-    records: list[Record] = sorted((json.loads(line) for line in lines), key=_audio)
+    records: list[Record] = sorted((json.loads(line) for line in lines), key=_place)
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     write_atomic(output_dir / f"{name}.jsonl", text)
     for part in parts:
@@ -62,5 +63,5 @@ def _part(output_dir: Path, name: str, rank: int) -> Path:
     return output_dir / f".{name}.rank{rank}.jsonl"
 
 
-def _audio(record: Record) -> str:
-    return str(record["audio"])
+def _place(record: Record) -> tuple[str, float]:
+    return str(record["audio"]), record["offset"] or 0.0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypedDict
 
+from wavellama.errors import DataError
 from wavellama.metrics.error_rates import Edits, Scores, count_edits, macro_score, score
 from wavellama.tasks.output import Record, write_atomic
 from wavellama.text.normalize import normalize_text
@@ -37,6 +38,8 @@ def write_report(records: Sequence[Record], output_dir: Path) -> str:
 
     :returns: the text of ``report.md``.
     """
+    if not records:
+        raise DataError("There is nothing to report: no utterance could be read.")
     sections = []
     systems = {"hypothesis": ("Decoder", "report"), "ctc_hypothesis": ("CTC head", "report_ctc")}
     for column, (title, name) in systems.items():

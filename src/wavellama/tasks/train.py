@@ -29,6 +29,9 @@ from wavellama.tasks.units import LossUnit, ValidationUnit
 class AsrTraining(Recipe):
     """Trains a Wav2Vec2-Llama model, new or loaded, and validates it by decoding."""
 
+    _has_idle_parts = False
+    """Whether the objective leaves decoder or CTC head without gradients."""
+
     @override
     def create_task(self, context: RecipeContext) -> Task:
         config = context.get_config_as(TrainConfig)
@@ -42,14 +45,18 @@ class AsrTraining(Recipe):
             options,
             shuffle=True,
             seed=config.common.seed,
+            language_column=model.language_column_name,
             speeds=tuple(config.augment.speeds),
             concat_p=config.augment.concat_p,
             num_accumulate=config.trainer.grad_accumulation.num_batches,
             sync_mode=SyncMode.UNTIL_FIRST,
         )
         train_reader = dataset.create_reader(section.train_split, tokenizer, gangs, train_options)
-        options = section.reader_options(context.output_dir, section.valid_split)
-        valid_reader = dataset.create_reader(section.valid_split, tokenizer, gangs, options)
+        valid_options = replace(
+            section.reader_options(context.output_dir, section.valid_split),
+            language_column=model.language_column_name,
+        )
+        valid_reader = dataset.create_reader(section.valid_split, tokenizer, gangs, valid_options)
         freezer = Freezer(model, config.freeze)
         freezer.start_step(1)
         decode = config.objective.ctc_weight < 1.0
@@ -73,6 +80,9 @@ class AsrTraining(Recipe):
             )
         if config.encoder_from is not None and newly_initialized:
             copy_encoder(model, config.encoder_from)
+        weight = config.objective.ctc_weight
+        self._has_idle_parts = weight == 1.0 or (weight == 0.0 and model.ctc_head is not None)
+        model.reseed(config.common.seed)
         set_masker(context, model, config.masker)
         set_spectral_augment(model, config.augment.spectral)
         return model
@@ -81,7 +91,7 @@ class AsrTraining(Recipe):
     def has_static_autograd_graph(self, context: RecipeContext) -> bool:
         """Say whether every step trains the same parameters."""
         config = context.get_config_as(TrainConfig)
-        return config.freeze == FreezeSection() and config.objective.ctc_weight < 1.0
+        return config.freeze == FreezeSection() and not self._has_idle_parts
 
     @property
     @override

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -12,7 +12,6 @@ from fairseq2.datasets import DataReader, Seq2SeqBatch
 from fairseq2.generation import Seq2SeqGenerator
 from fairseq2.recipe import RecipeContext
 
-from wavellama.batch import to_asr_batch
 from wavellama.data.dataset import AsrDataset
 from wavellama.decoding.ctc import ctc_head_generate
 from wavellama.errors import ConfigError
@@ -35,6 +34,7 @@ class Transcription:
     """One utterance: what was said and what was recognised."""
 
     audio: str
+    offset: float | None
     lang: str | None
     duration: float
     reference: str
@@ -77,6 +77,7 @@ class Transcriber:
         return [
             Transcription(
                 audio=columns["audio"][i],
+                offset=columns["offset"][i],
                 lang=columns["lang"][i],
                 duration=columns["duration"][i],
                 reference=columns["text"][i],
@@ -95,7 +96,7 @@ class Transcriber:
     def _ctc_best(self, batch: Seq2SeqBatch) -> Sequence[list[int] | None]:
         if self._model.ctc_head is None:
             return [None] * batch.num_examples
-        return ctc_head_generate(self._model, to_asr_batch(batch))
+        return ctc_head_generate(self._model, self._model.read_batch(batch))
 
     def _to_text(self, tokens: list[int] | None) -> str | None:
         if not tokens:
@@ -130,9 +131,13 @@ def open_split(
     :raises ConfigError: model and tokenizer do not fit each other.
     """
     tokenizer, section = context.get_tokenizer(), config.dataset
-    check_vocabulary(context.get_model_as(Wav2Vec2LlamaModel), tokenizer)
+    model = context.get_model_as(Wav2Vec2LlamaModel)
+    check_vocabulary(model, tokenizer)
     dataset = context.get_dataset_as(AsrDataset)
-    options = section.reader_options(context.output_dir, section.valid_split)
+    options = replace(
+        section.reader_options(context.output_dir, section.valid_split),
+        language_column=model.language_column_name,
+    )
     reader = dataset.create_reader(section.valid_split, tokenizer, context.gangs, options)
     return reader, create_transcriber(context)
 
