@@ -39,7 +39,7 @@ format: setup ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: setup ## train, evaluate and transcribe real speech in at most 20 minutes on 2 cores
+demo: setup ## train and evaluate on real speech in at most 20 minutes on 2 cores
 	@tools/demo.sh
 
 constraints: setup ## choose anew the versions in constraints.txt (UPGRADE=--upgrade: the newest)
