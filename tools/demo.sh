@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# The demo: trains a small model on recorded Italian and Russian speech in three stages, evaluates
-# it on sentences that it has not heard, and shows what it wrote. Run by `make demo`; a second call
-# goes on where the first one stopped.
+# The demos: train a small model on recorded speech in three stages, evaluate it on sentences that
+# it has not heard, transcribe a few, and show what it wrote. A second call goes on where the first
+# one stopped.
+#   tools/demo.sh demo        Italian and Russian, from the corpus in the package
+#   tools/demo.sh demo_full   five languages, from Debian packages (data/debian-speech)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+demo=${1:-demo}
 bin=.venv/bin
 processes=$(($(nproc) > 1 ? 2 : 1))
 export OMP_NUM_THREADS=1 FAIRSEQ2_NO_PROGRESS=1
@@ -17,6 +20,7 @@ train() {
 }
 
 mkdir -p runs
-for stage in demo_ctc demo_decoder demo_joint; do train "$stage"; done
+if [ "$demo" = demo_full ]; then "$bin/wavellama" data fetch debian-speech --out data/debian-speech; fi
+for stage in ctc decoder joint; do train "${demo}_$stage"; done
 echo "== evaluation on held-out sentences"
-"$bin/wavellama" recipe asr eval demo_eval --model runs/demo_joint --no-rich 2>runs/demo_eval.log
+"$bin/wavellama" recipe asr eval "${demo}_eval" --model "runs/${demo}_joint" --no-rich 2>"runs/${demo}_eval.log"

@@ -13,7 +13,7 @@ from torch import Tensor
 from wavellama.data.plan import ReaderOptions
 from wavellama.data.reader import create_batch_reader
 from wavellama.data.utterance import Utterance
-from wavellama.errors import DataError
+from wavellama.errors import DataError, UnknownNameError
 
 
 class AsrDataset(ABC):
@@ -38,12 +38,25 @@ class AsrDataset(ABC):
     ) -> DataReader[Seq2SeqBatch]:
         """Return a reader of the split's batches, sharded over the ranks of ``gangs``.
 
+        :raises UnknownNameError: the split has nothing in one of the languages asked for.
         :raises DataError: no utterance of the split is within the limits of length.
         """
+        utterances = self._in_languages(split, options.languages)
         shortest, longest = options.min_audio_secs, options.max_audio_secs
-        utterances = [u for u in self.utterances(split) if shortest <= u.duration <= longest]
+        utterances = [u for u in utterances if shortest <= u.duration <= longest]
         if not utterances:
             raise DataError(
                 f"The split {split} has no utterance of {shortest:g} to {longest:g} seconds."
             )
         return create_batch_reader(self.read_audio, utterances, tokenizer, gangs, options)
+
+    def _in_languages(self, split: str, languages: Sequence[str]) -> Sequence[Utterance]:
+        """Return the split's utterances in ``languages``; in all, if none is named."""
+        utterances = self.utterances(split)
+        if not languages:
+            return utterances
+        known = {u.lang for u in utterances if u.lang is not None}
+        for lang in languages:
+            if lang not in known:
+                raise UnknownNameError(f"language of the split {split}", lang, sorted(known))
+        return [u for u in utterances if u.lang in languages]

@@ -27,6 +27,9 @@ class ReaderOptions:
     max_audio_secs: float = 30.0
     """Longer utterances are left out."""
 
+    languages: tuple[str, ...] = ()
+    """The languages to read; none named: all."""
+
     shuffle: bool = False
     """Whether to draw a new order in every epoch."""
 

@@ -52,6 +52,9 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
     valid_split: str = "dev"
     """The split to validate on; eval and transcribe read it, too."""
 
+    languages: Sequence[str] = field(default_factory=list)
+    """The languages to read, such as [ita_Latn]; none named: all."""
+
     min_audio_secs: float = 0.1
     """Shorter utterances are left out."""
 
@@ -93,6 +96,7 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
         return ReaderOptions(
             failures_path=output_dir / f"bad_audio.{split}.jsonl",
             max_bad_share=self.max_bad_share,
+            languages=tuple(self.languages),
             batch_audio_secs=self.batch_audio_secs,
             min_audio_secs=self.min_audio_secs,
             max_audio_secs=self.max_audio_secs,
