@@ -24,3 +24,11 @@ if [ "$demo" = demo_full ]; then "$bin/wavellama" data fetch debian-speech --out
 for stage in ctc decoder joint; do train "${demo}_$stage"; done
 echo "== evaluation on held-out sentences"
 "$bin/wavellama" recipe asr eval "${demo}_eval" --model "runs/${demo}_joint" --no-rich 2>"runs/${demo}_eval.log"
+echo "== the same model on three recordings, by \`wavellama transcribe\`: what was said, what was recognised"
+corpus=$([ "$demo" = demo ] && echo assets/corpora/mini || echo data/debian-speech)
+awk -F '\t' 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
+  $column["split"] == "test" && $column["lang"] == "ita_Latn" && n++ < 3 {
+    print $column["audio"] "\t" $column["text"] }' "$corpus/manifest.tsv" >"runs/${demo}_files.tsv"
+mapfile -t files < <(cut -f 1 "runs/${demo}_files.tsv" | sed "s|^|$corpus/|")
+"$bin/wavellama" transcribe "${files[@]}" --model "runs/${demo}_joint" --lang ita_Latn --beam 5 |
+  cut -f 2- | paste <(cut -f 2 "runs/${demo}_files.tsv") - | sed 's/^/said:       /; s/\t/\nrecognised: /'

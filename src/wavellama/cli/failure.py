@@ -11,9 +11,20 @@ from dataclasses import fields, is_dataclass
 from pickle import UnpicklingError
 from typing import Final
 
-from fairseq2.assets import AssetStore
-from fairseq2.data.tokenizers import TokenizerNotKnownError
+from fairseq2.assets import (
+    AssetCardError,
+    AssetDownloadError,
+    AssetMetadataError,
+    AssetStore,
+)
+from fairseq2.data.tokenizers import (
+    TokenizerGatedError,
+    TokenizerModelError,
+    TokenizerNotKnownError,
+)
 from fairseq2.datasets import DatasetNotKnownError
+from fairseq2.error import OperationalError
+from fairseq2.model_checkpoint import CorruptModelCheckpointError
 from fairseq2.models import ModelArchitectureNotKnownError, ModelGatedError, ModelNotKnownError
 from fairseq2.models.utils.checkpoint import ModelCheckpointMismatchError
 from fairseq2.recipe.component import ComponentNotKnownError
@@ -28,6 +39,20 @@ _KINDS: Final[dict[type[BaseException], str]] = {
     DatasetNotKnownError: "data set card",
     TokenizerNotKnownError: "tokenizer card",
 }
+
+_FORESEEN: Final = (
+    AssetCardError,
+    AssetDownloadError,
+    AssetMetadataError,
+    CorruptModelCheckpointError,
+    ModelCheckpointMismatchError,
+    ModelGatedError,
+    OperationalError,
+    TokenizerGatedError,
+    TokenizerModelError,
+    TokenizerNotKnownError,
+)
+"""Errors of fairseq2 that say what a user can mend; any other one is a bug."""
 
 _UNEXPECTED: Final = "unexpected error"
 """What fairseq2 logs of an error that nobody foresaw; its stack trace is for a bug report."""
@@ -47,9 +72,19 @@ def quiet_fairseq2() -> Iterator[None]:
         logger.removeFilter(_is_wanted)
 
 
-def describe_failure(ex: BaseException, config_kls: type[object]) -> str:
-    """Return one sentence on what failed, with the nearest names where a name is unknown."""
-    known = _describe_name(ex) or _describe_key(ex, config_kls)
+def is_foreseen(ex: BaseException) -> bool:
+    """Tell whether one sentence is enough for this error, outside of a recipe too."""
+    return isinstance(ex, _FORESEEN)
+
+
+def describe_failure(ex: BaseException, config_kls: type[object] | None = None) -> str:
+    """Return one sentence on what failed, with the nearest names where a name is unknown.
+
+    :param config_kls: the configuration of the recipe that failed.
+    """
+    known = _describe_name(ex)
+    if known is None and config_kls is not None:
+        known = _describe_key(ex, config_kls)
     return f"error: {known or _chain(ex)}"
 
 

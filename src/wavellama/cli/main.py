@@ -11,6 +11,7 @@ import wavellama
 from wavellama.cli.asset import add_asset_parser
 from wavellama.cli.data import add_data_parser
 from wavellama.cli.recipe import add_recipe_parser
+from wavellama.cli.transcribe import add_transcribe_parser
 from wavellama.errors import WavellamaError
 
 
@@ -29,7 +30,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except Exception as ex:
+        print(_describe(ex), file=sys.stderr)
+        code = 1
     sys.exit(code)
+
+
+def _describe(ex: Exception) -> str:
+    """Return one sentence on an error of fairseq2 that a user can mend; pass on all others."""
+    from wavellama.cli.failure import describe_failure, is_foreseen
+
+    if not is_foreseen(ex):
+        raise ex
+    return describe_failure(ex)
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -39,6 +52,7 @@ def create_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=wavellama.__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_transcribe_parser(subparsers)
     add_recipe_parser(subparsers)
     add_asset_parser(subparsers)
     add_data_parser(subparsers)

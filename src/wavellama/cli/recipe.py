@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from wavellama.errors import ConfigError
+from wavellama.model.trained_run import find_trained_run
 from wavellama.tasks.registry import (
     BUILT_IN,
     RecipeFile,
@@ -44,7 +45,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser, verb: str | None) -> Non
     parser.add_argument(
         "--model",
         metavar="CARD|DIR",
-        help="eval and transcribe: a model card, or the output directory of a training run",
+        help="a model card, or the output directory of a training run (train: to start from)",
     )
     parser.add_argument(
         "--config",
@@ -112,18 +113,17 @@ def _call_fairseq2(recipe: Recipe) -> int:
 
 
 def _model_overrides(model: str | None) -> list[str]:
-    """Return the configuration values that choose a model by card or by training run.
+    """Return the configuration values that choose a model by card, or a run and its tokenizer.
 
     :raises ConfigError: a directory holds no checkpoint.
     """
     if model is None:
         return []
-    folder = Path(model)
-    if not folder.is_dir():
+    run = find_trained_run(model)
+    if run is None:
         return [f"model.name={model}"]
-    checkpoints = folder / "checkpoints"
-    if not (checkpoints / "model.yaml").is_file():
-        raise ConfigError(f"{folder} holds no training run: there is no checkpoints/model.yaml.")
-    scored = any(checkpoints.glob("scores/step_*.txt"))
-    name = "best_checkpoint" if scored else "last_checkpoint"
-    return [f"common.assets.prev_checkpoint_dir={checkpoints}", f"model.name={name}"]
+    overrides = [
+        f"common.assets.prev_checkpoint_dir={run.checkpoint_dir}",
+        f"model.name={run.checkpoint}",
+    ]
+    return overrides + ([f"tokenizer.name={run.tokenizer}"] if run.tokenizer else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ from wavellama.data.plan import ReaderOptions
 from wavellama.data.reader import create_batch_reader
 from wavellama.data.utterance import Utterance
 from wavellama.errors import DataError, UnknownNameError
+
+_log = logging.getLogger(__name__)
 
 
 class AsrDataset(ABC):
@@ -41,12 +44,22 @@ class AsrDataset(ABC):
         :raises UnknownNameError: the split has nothing in one of the languages asked for.
         :raises DataError: no utterance of the split is within the limits of length.
         """
-        utterances = self._in_languages(split, options.languages)
+        given = self._in_languages(split, options.languages)
         shortest, longest = options.min_audio_secs, options.max_audio_secs
-        utterances = [u for u in utterances if shortest <= u.duration <= longest]
+        utterances = [u for u in given if shortest <= u.duration <= longest]
         if not utterances:
             raise DataError(
                 f"The split {split} has no utterance of {shortest:g} to {longest:g} seconds."
+            )
+        if len(utterances) < len(given):
+            _log.warning(
+                "%d of %d utterances of the split %s are left out: they are not %g to %g seconds"
+                " long.",
+                len(given) - len(utterances),
+                len(given),
+                split,
+                shortest,
+                longest,
             )
         return create_batch_reader(self.read_audio, utterances, tokenizer, gangs, options)
 

@@ -87,7 +87,9 @@ class BatchLoader:
         if plan["speed"] != 1.0:
             waveform = change_speed(waveform, plan["speed"])
         text = " ".join(utterance.text for utterance in utterances)
-        return Example(utterances[0], normalize(waveform), text, self._encode(text))
+        # fairseq2's batch needs a target; audio without a transcript gets one padding token.
+        tokens = self._encode(text) if text else torch.tensor([self._pad_idx])
+        return Example(utterances[0], normalize(waveform), text, tokens)
 
 
 class Example(NamedTuple):

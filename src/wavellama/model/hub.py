@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
-from fairseq2.assets import AssetCard, AssetStore
+from fairseq2.assets import AssetCard, AssetStore, StandardAssetStore
+from fairseq2.checkpoint import ModelMetadataLoader
+from fairseq2.data.tokenizers import Tokenizer, load_tokenizer
 from fairseq2.device import Device
 from fairseq2.gang import create_fake_gangs
 from fairseq2.models import ModelFamily, ModelHubAccessor, get_model_family_name
@@ -11,9 +13,10 @@ from fairseq2.models import load_model as load_fairseq2_model
 from fairseq2.runtime.dependency import get_dependency_resolver
 from torch.nn import Module
 
-from wavellama.errors import UnknownNameError
+from wavellama.errors import ConfigError, UnknownNameError
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.trained_run import find_trained_run
 
 get_wav2vec2_llama_model_hub = ModelHubAccessor(
     WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaModel, Wav2Vec2LlamaConfig
@@ -27,11 +30,13 @@ def load_model(
     dtype: torch.dtype | None = None,
     mmap: bool = False,
 ) -> Module:
-    """Load the model of a card with fairseq2's ``load_model``.
+    """Load the model of a card, or of a training run, with fairseq2's ``load_model``.
 
     On the meta device the model is built without weights, and no checkpoint is looked for.
 
+    :param card: a card, its name, or the output directory of a training run.
     :raises UnknownNameError: there is no such card; the error names near ones.
+    :raises ConfigError: the directory holds no checkpoint.
     :raises AssetCardError: the card or its checkpoint is erroneous.
     """
     device = torch.device(device) if isinstance(device, str) else device
@@ -45,9 +50,29 @@ def load_model(
     )
 
 
+def load_model_tokenizer(name: str) -> Tokenizer:
+    """Load the tokenizer of a model card, or of a training run.
+
+    :raises ConfigError: the run's tokenizer was given by a file, not by a card.
+    """
+    run = find_trained_run(name)
+    if run is None:
+        return load_tokenizer(name)
+    if run.tokenizer is None:
+        raise ConfigError(f"{name} does not name the card of its tokenizer; give `tokenizer`.")
+    return load_tokenizer(run.tokenizer)
+
+
 def _find_card(name: str) -> AssetCard:
-    store = get_dependency_resolver().resolve(AssetStore)
+    resolver = get_dependency_resolver()
+    run = find_trained_run(name)
+    if run is not None:
+        provider = resolver.resolve(ModelMetadataLoader).load(run.checkpoint_dir)
+        return StandardAssetStore([provider]).retrieve_card(run.checkpoint)
+    store = resolver.resolve(AssetStore)
     card = store.maybe_retrieve_card(name)
-    if card is None:
-        raise UnknownNameError("model card", name, {n.rstrip("@") for n in store.asset_names})
+    if card is None or not card.has_field("model_family"):
+        raise UnknownNameError(
+            "model card", name, {n.rstrip("@") for n in store.asset_names} - {name}
+        )
     return card

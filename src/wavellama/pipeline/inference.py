@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
 
 import torch
-from fairseq2.data.tokenizers import Tokenizer, load_tokenizer
+from fairseq2.data.tokenizers import Tokenizer
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from torch import Tensor
 from torch.nn import Module
@@ -24,7 +24,7 @@ from wavellama.errors import (
     TranscriptionError,
 )
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.model.hub import load_model
+from wavellama.model.hub import load_model, load_model_tokenizer
 from wavellama.model.model import Wav2Vec2LlamaModel
 
 Langs: TypeAlias = "str | Sequence[str | None] | None"
@@ -44,7 +44,8 @@ class ASRInferencePipeline:
         beam_search_config: Wav2Vec2LlamaBeamSearchConfig | None = None,
     ) -> None:
         """
-        :param model_card: the card of model and tokenizer; needed unless both are given.
+        :param model_card: the card of model and tokenizer, or the output directory of a training
+            run; needed unless both are given.
         :param model: a loaded model; it is moved to ``device`` and cast to ``dtype``.
         :param tokenizer: a loaded tokenizer.
         :param device: where to run; by default a GPU where there is one.
@@ -54,11 +55,11 @@ class ASRInferencePipeline:
         """
         if model_card is None and (model is None or tokenizer is None):
             raise ConfigError("Without a model card, give both `model` and `tokenizer`.")
-        self.device = torch.device(device) if device is not None else _default_device()
+        self.device = torch.device(device) if device is not None else default_device()
         if model is None:
             model = load_model(str(model_card), device=self.device, dtype=dtype)
         self.model = _place(model, self.device, dtype).eval()
-        self.tokenizer = tokenizer or load_tokenizer(str(model_card))
+        self.tokenizer = tokenizer or load_model_tokenizer(str(model_card))
         self.beam_search_config = beam_search_config or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
         self._decode = self.tokenizer.create_decoder()
         self._recognise = self._choose_recogniser()
@@ -154,7 +155,8 @@ class ASRInferencePipeline:
         )
 
 
-def _default_device() -> torch.device:
+def default_device() -> torch.device:
+    """Return a GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
