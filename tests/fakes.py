@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from fairseq2.data.tokenizers import Tokenizer
+from fairseq2.data.tokenizers.char import load_char_tokenizer
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.runtime.config_registry import get_config
 from fairseq2.runtime.dependency import get_dependency_resolver
@@ -24,7 +26,8 @@ from torch import Tensor
 
 from wavellama.model.config import Wav2Vec2LlamaConfig
 from wavellama.model.factory import create_wav2vec2_llama_model
-from wavellama.model.model import DecoderInputs, ForwardOutput, Wav2Vec2LlamaModel
+from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.outputs import DecoderInputs, ForwardOutput
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -159,12 +162,18 @@ class Utterances:
     targets: list[list[int]]
     langs: Sequence[str | None] | None = None
 
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """More metadata: one entry per row."""
+
     def batch(self, order: Sequence[int] | None = None, **kwargs: Any) -> Seq2SeqBatch:
         """Return the rows in ``order`` (all, by default) as one batch."""
         order = range(len(self.waveforms)) if order is None else order
         langs = None if self.langs is None else [self.langs[i] for i in order]
+        more = {name: [rows[i] for i in order] for name, rows in self.columns.items()}
         return make_batch(
-            [self.waveforms[i] for i in order], [self.targets[i] for i in order], langs, **kwargs
+            *([self.waveforms[i] for i in order], [self.targets[i] for i in order], langs),
+            more=more,
+            **kwargs,
         )
 
 
@@ -174,20 +183,23 @@ def make_batch(
     langs: Sequence[str | None] | None = None,
     *,
     column: str = "lang",
+    more: Mapping[str, Sequence[Any]] | None = None,
     padding: float = 0.0,
 ) -> Seq2SeqBatch:
     """Return a batch of waveforms and token ids.
 
+    :param more: further columns of metadata.
     :param padding: the value of samples beyond a row's end; nothing may depend on it.
     """
     targets = [[4]] * len(waveforms) if targets is None else targets
     rows = [torch.as_tensor(target) for target in targets]
+    columns = {**({} if langs is None else {column: list(langs)}), **(more or {})}
     return Seq2SeqBatch(
         torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True, padding_value=padding),
         [len(waveform) for waveform in waveforms],
         torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=1),
         [len(row) for row in rows],
-        example=None if langs is None else {column: list(langs)},
+        example=columns or None,
     )
 
 
@@ -220,7 +232,24 @@ class GoldenCase:
             [row[:n] for row, n in zip(seqs, lens, strict=True)],
             [row[:n] for row, n in zip(targets, target_lens, strict=True)],
             self.facts["langs"],
+            self._columns(),
         )
+
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        if self.name == "streaming":
+            return {name: self.facts[name] for name in ("text_words_merged", "word_duration")}
+        if self.name != "zero_shot":
+            return {}
+        return {
+            f"context_{kind}": [
+                {
+                    "seqs": self.tensors[f"context_{kind}_{row}"],
+                    "seq_lens": self.facts[f"context_{kind}_lens_{row}"],
+                }
+                for row in range(3)
+            ]
+            for kind in ("audio", "text")
+        }
 
     def config(self) -> Wav2Vec2LlamaConfig:
         """Return the case's configuration, over the architecture ``tiny``."""
@@ -230,6 +259,8 @@ class GoldenCase:
         """Return the model, strictly loaded, in eval mode."""
         model = create_wav2vec2_llama_model(self.config())
         model.load_state_dict(dict(self.state_dict), strict=True)
+        if self.name == "streaming":
+            model.text_encoder = golden_tokenizer().create_encoder()
         return model.eval()
 
 
@@ -240,6 +271,12 @@ def golden_case(name: str) -> GoldenCase:
     state_dict = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)["model"]
     facts = json.loads((folder / "case.json").read_text("utf-8"))
     return GoldenCase(name, facts, load_file(folder / "tensors.safetensors"), state_dict)
+
+
+@cache
+def golden_tokenizer() -> Tokenizer:
+    """Return the tokenizer of the golden cases."""
+    return load_char_tokenizer(GOLDEN / "tokenizer.model", None)
 
 
 @cache

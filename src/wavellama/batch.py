@@ -1,17 +1,40 @@
 """One typed batch: what fairseq2's ``Seq2SeqBatch`` and its ``example`` hold for this model.
 
-Shapes: N rows, T samples, S target tokens.
+Shapes: N rows, K examples, T samples, S target tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 from fairseq2.datasets import Seq2SeqBatch
 from torch import Tensor
 
 from wavellama.errors import BatchError
+
+
+@dataclass(frozen=True)
+class Example:
+    """One context example of a row."""
+
+    audio: Tensor | None
+    """Its waveform, normalised; None where the model reads text alone. *Shape:* (T)."""
+
+    tokens: list[int]
+    """Token ids of its text."""
+
+
+@dataclass(frozen=True)
+class TimedWords:
+    """The words of a row, and how long each of them lasts."""
+
+    words: list[str]
+    """Each but the first one with its leading space."""
+
+    durations: list[float]
+    """Seconds; their running sum says where each word ends."""
 
 
 @dataclass(frozen=True)
@@ -30,55 +53,143 @@ class AsrBatch:
     langs: list[str | None] | None
     """Language code of each row (None: not given), or None if the batch carries no column."""
 
+    examples: list[list[Example]] | None = None
+    """The context examples of each row (ZERO_SHOT)."""
+
+    words: list[TimedWords] | None = None
+    """The timed words of each row (training of streaming models)."""
+
     @property
     def num_rows(self) -> int:
         """The number of utterances."""
         return len(self.audio_lens)
 
-    @property
-    def num_target_tokens(self) -> int:
-        """The number of tokens that the loss covers: the text and one EOS of each row."""
-        return sum(len(row) + 1 for row in self.targets)
+
+@dataclass(frozen=True, kw_only=True)
+class BatchColumns:
+    """Which columns of a batch's metadata a model reads."""
+
+    language: str | None = "lang"
+    """The column of language codes; None: the model reads none."""
+
+    examples: bool = False
+    """Whether it reads context examples (``context_text``)."""
+
+    example_audio: bool = False
+    """Whether it reads their audio, too (``context_audio``)."""
+
+    words: bool = False
+    """Whether it reads timed words (``text_words_merged``, ``word_duration``), if there are any."""
 
 
-def to_asr_batch(batch: Seq2SeqBatch, language_column: str | None = "lang") -> AsrBatch:
+def to_asr_batch(batch: Seq2SeqBatch, columns: BatchColumns | None = None) -> AsrBatch:
     """Read fairseq2's batch, its metadata included, without changing it.
 
-    :param language_column: the metadata column of language codes; None: the model reads none.
+    :param columns: the metadata to read; by default languages alone.
     :raises BatchError: the batch is packed, or a column does not have one entry per row.
     """
     if batch.packed:
         raise BatchError("A packed batch cannot be used; give one row per utterance, padded.")
+    columns = columns or BatchColumns()
     audio_lens = list(batch.source_seq_lens)
-    targets = [
-        row[:length]
-        for row, length in zip(batch.target_seqs.tolist(), batch.target_seq_lens, strict=True)
-    ]
-    langs = None
-    if language_column is not None:
-        langs = _read_langs(batch.example, language_column, len(audio_lens))
-    return AsrBatch(batch.source_seqs, audio_lens, targets, langs)
+    example = _Metadata(batch.example, len(audio_lens))
+    return AsrBatch(
+        batch.source_seqs,
+        audio_lens,
+        _rows_of_ints(batch.target_seqs, batch.target_seq_lens),
+        example.langs(columns.language) if columns.language is not None else None,
+        example.examples(columns.example_audio) if columns.examples else None,
+        example.words() if columns.words else None,
+    )
 
 
-def _read_langs(example: object, column: str, num_rows: int) -> list[str | None] | None:
-    if example is None:
-        return None
-    if not isinstance(example, Mapping):
+class _Metadata:
+    """The columns of ``batch.example``, checked as they are read."""
+
+    def __init__(self, example: object, num_rows: int) -> None:
+        self._example, self._num_rows = example, num_rows
+
+    def langs(self, column: str) -> list[str | None] | None:
+        langs = self._column(column)
+        if langs is None:
+            return None
+        if not _is_list_of_codes(langs) or len(langs) != self._num_rows:
+            raise BatchError(
+                f"`{column}` must be a list with one language code or None for each of the"
+                f" {self._num_rows} rows, but is {langs!r}."
+            )
+        return list(langs)
+
+    def examples(self, with_audio: bool) -> list[list[Example]]:
+        texts = [_seqs(row, "context_text") for row in self._rows("context_text")]
+        tokens = [_rows_of_ints(seqs, lens) for seqs, lens in texts]
+        if not with_audio:
+            return [[Example(None, ids) for ids in row] for row in tokens]
+        clips = [_seqs(row, "context_audio") for row in self._rows("context_audio")]
+        rows: list[list[Example]] = []
+        for i, ((seqs, lens), ids) in enumerate(zip(clips, tokens, strict=True)):
+            if len(lens) != len(ids):
+                raise BatchError(
+                    f"Row {i} has {len(lens)} examples of audio, but {len(ids)} of text."
+                )
+            audio = [seq[:length] for seq, length in zip(seqs, lens, strict=True)]
+            rows.append([Example(*pair) for pair in zip(audio, ids, strict=True)])
+        return rows
+
+    def words(self) -> list[TimedWords] | None:
+        if self._column("text_words_merged") is None:
+            return None
+        words, durations = self._rows("text_words_merged"), self._rows("word_duration")
+        rows = [TimedWords(*map(list, pair)) for pair in zip(words, durations, strict=True)]
+        for i, row in enumerate(rows):
+            if len(row.words) != len(row.durations):
+                raise BatchError(
+                    f"Row {i} has {len(row.words)} words in `text_words_merged`, but"
+                    f" {len(row.durations)} in `word_duration`."
+                )
+        return rows
+
+    def _column(self, name: str) -> object:
+        if self._example is None:
+            return None
+        if not isinstance(self._example, Mapping):
+            raise BatchError(
+                "`batch.example` must be a mapping of columns, but is a"
+                f" {type(self._example).__name__}."
+            )
+        return self._example.get(name)
+
+    def _rows(self, name: str) -> Sequence[Any]:
+        """Return a column that the model cannot do without."""
+        rows = self._column(name)
+        if not isinstance(rows, Sequence) or len(rows) != self._num_rows:
+            found = "is missing" if rows is None else f"is {rows!r}"
+            raise BatchError(
+                f"`{name}` must be a list with one entry for each of the {self._num_rows} rows,"
+                f" but {found}."
+            )
+        return rows
+
+
+def _seqs(row: object, name: str) -> tuple[Tensor, list[int]]:
+    """Return the padded sequences of one row's examples, and their lengths."""
+    if not isinstance(row, Mapping) or not {"seqs", "seq_lens"} <= row.keys():
+        raise BatchError(f"A row of `{name}` must be a mapping with `seqs` and `seq_lens`.")
+    seqs, lens = row["seqs"], [int(length) for length in row["seq_lens"]]
+    if seqs.dim() != 2 or len(seqs) != len(lens) or any(n > seqs.size(1) for n in lens):
         raise BatchError(
-            f"`batch.example` must be a mapping of columns, but is a {type(example).__name__}."
+            f"The `seqs` of a row of `{name}` have the shape {tuple(seqs.shape)}, which does not"
+            f" fit `seq_lens` {lens}."
         )
-    langs = example.get(column)
-    if langs is None:
-        return None
-    if not _is_list_of_codes(langs) or len(langs) != num_rows:
-        raise BatchError(
-            f"`{column}` must be a list with one language code or None for each of the"
-            f" {num_rows} rows, but is {langs!r}."
-        )
-    return list(langs)
+    return seqs, lens
 
 
-def _is_list_of_codes(langs: object) -> bool:
+def _rows_of_ints(seqs: Tensor, seq_lens: Sequence[int]) -> list[list[int]]:
+    rows: list[list[int]] = seqs.tolist()
+    return [row[:length] for row, length in zip(rows, seq_lens, strict=True)]
+
+
+def _is_list_of_codes(langs: object) -> TypeGuard[Sequence[str | None]]:
     return isinstance(langs, Sequence) and all(
         code is None or (isinstance(code, str) and not isinstance(langs, str)) for code in langs
     )

@@ -20,7 +20,7 @@ from tests.property.strategies import (
     utterances,
 )
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generate
-from wavellama.decoding.generate import create_search
+from wavellama.decoding.prompt_search import create_search
 from wavellama.search.beam import BeamSearch, SearchOptions
 from wavellama.search.greedy import GreedySearch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wavellama.prompt.assemble import (
     AudioSpan,
+    Item,
     LanguageSpan,
     Prompt,
     PromptRow,
@@ -18,7 +19,7 @@ IDS = LLM_ASR_LID.token_ids(0, 2, 32)
 
 
 def _lid_rows(*targets: list[int]) -> list[Prompt]:
-    rows = [PromptRow(i, 10 + i, target) for i, target in enumerate(targets)]
+    rows = [PromptRow(Item(i, target), 10 + i) for i, target in enumerate(targets)]
     return assemble(LLM_ASR_LID.parts, IDS, rows)
 
 
@@ -40,7 +41,7 @@ def test_assemble_follows_the_parts() -> None:
 
 
 def test_assemble_of_the_prompt_stops_before_the_text() -> None:
-    (prompt,) = assemble(LLM_ASR.prompt, LLM_ASR.token_ids(0, 2, 32), [PromptRow(4)])
+    (prompt,) = assemble(LLM_ASR.prompt, LLM_ASR.token_ids(0, 2, 32), [PromptRow(Item(4))])
     assert prompt == (AudioSpan(4), TokenSpan((0,)))
 
 
@@ -58,7 +59,7 @@ def test_positions_point_into_the_pool() -> None:
 def test_lengths() -> None:
     layout = _lay_out_lid()
     assert layout.seq_lens == [9, 8]
-    assert layout.context_lens == [5, 6]
+    assert layout.context_lens == [[5, 6]]
 
 
 def test_each_label_stands_one_position_before_its_token() -> None:
@@ -71,14 +72,14 @@ def test_each_label_stands_one_position_before_its_token() -> None:
 def test_an_empty_text_leaves_eos_to_predict() -> None:
     layout = lay_out(_lid_rows([]), clip_lens=[1], clip_width=1)
     assert layout.labels.tolist() == [[N, N, N, 2, N]]
-    assert layout.context_lens == [4]
+    assert layout.context_lens == [[4]]
     assert layout.seq_lens == [5]
 
 
 def test_without_covered_parts_the_context_is_everything() -> None:
-    prompts = assemble(LLM_ASR_LID.prompt, IDS, [PromptRow(0), PromptRow(1)])
+    prompts = assemble(LLM_ASR_LID.prompt, IDS, [PromptRow(Item(0)), PromptRow(Item(1))])
     layout = lay_out(prompts, clip_lens=[3, 1], clip_width=3)
-    assert layout.context_lens == layout.seq_lens == [6, 4]
+    assert layout.context_lens == [layout.seq_lens] == [[6, 4]]
     assert (layout.labels == N).all()
 
 
@@ -95,11 +96,11 @@ def test_several_clips_and_texts_in_one_row() -> None:
     layout = lay_out([prompt], clip_lens=[1, 2], clip_width=2)
     assert layout.index.tolist() == [[2, 3, 4, 5, 0, 6, 7, 8]]
     assert layout.labels.tolist() == [[N, N, 7, N, N, 8, 2, N]]
-    assert layout.context_lens == [3]
+    assert layout.context_lens == [[3], [2]]
 
 
 def test_token_noise_changes_what_is_read_and_not_what_is_predicted() -> None:
-    (prompt,) = assemble(LLM_ASR.parts, IDS, [PromptRow(0, target=[7, 8], shown=[7, 30])])
+    (prompt,) = assemble(LLM_ASR.parts, IDS, [PromptRow(Item(0, target=[7, 8], shown=[7, 30]))])
     layout = lay_out([prompt], clip_lens=[1], clip_width=1)
     assert layout.token_ids.tolist() == [0, 7, 30, 2]
     assert layout.labels.tolist() == [[N, 7, 8, 2, N]]

@@ -12,6 +12,7 @@ from fairseq2.utils.validation import Validatable, ValidationResult
 from wavellama.errors import WavellamaError
 from wavellama.prompt.syntax import Syntax
 from wavellama.prompt.syntaxes import ModelType, select_syntax
+from wavellama.units import MIN_SAMPLES
 
 WAV2VEC2_LLAMA_FAMILY: Final = "wav2vec2_llama"
 
@@ -53,7 +54,7 @@ class Wav2Vec2LlamaBeamSearchConfig(Validatable):
 
 
 @dataclass(kw_only=True)
-class Wav2Vec2LlamaStreamingConfig:
+class Wav2Vec2LlamaStreamingConfig(Validatable):
     """How a streaming model cuts its audio."""
 
     is_streaming: bool = False
@@ -73,6 +74,37 @@ class Wav2Vec2LlamaStreamingConfig:
 
     min_audio_ms: int = 25
     """A tail not longer than this many milliseconds is dropped."""
+
+    @property
+    def segment_len(self) -> int:
+        """The length of a segment in samples."""
+        return round(self.segment_secs * self.sample_rate)
+
+    @property
+    def min_audio_len(self) -> int:
+        """The length in samples above which a tail is a segment of its own."""
+        return self.min_audio_ms * self.sample_rate // 1000
+
+    def validate(self) -> ValidationResult:
+        """Check that every segment is long enough for the encoder."""
+        result = ValidationResult()
+        if self.sample_rate < 1:
+            result.add_error(f"`sample_rate` must be at least 1, but is {self.sample_rate}.")
+        if self.min_audio_len < MIN_SAMPLES:
+            result.add_error(
+                f"`min_audio_ms` ({self.min_audio_ms}) must be at least {MIN_SAMPLES} samples, the"
+                " shortest audio that the encoder reads."
+            )
+        if self.segment_len <= self.min_audio_len:
+            result.add_error(
+                f"`segment_secs` ({self.segment_secs:g}) must be longer than `min_audio_ms`"
+                f" ({self.min_audio_ms})."
+            )
+        if self.n_context_segments < 0:
+            result.add_error(
+                f"`n_context_segments` must be at least 0, but is {self.n_context_segments}."
+            )
+        return result
 
 
 def _default_asr_config() -> Wav2Vec2AsrConfig:
@@ -178,6 +210,10 @@ class Wav2Vec2LlamaConfig(Validatable):
             result.add_error(f"`encoder_stacking` must be at least 1: {self.encoder_stacking}.")
         if not 0.0 <= self.lang_embeddings_p <= 1.0:
             result.add_error(f"`lang_embeddings_p` must lie in [0, 1]: {self.lang_embeddings_p}.")
+        if self.n_context_examples < 0:
+            result.add_error(
+                f"`n_context_examples` must be at least 0, but is {self.n_context_examples}."
+            )
         self._validate_syntax(result)
         self._validate_indices(result)
         return result
@@ -220,4 +256,5 @@ class Wav2Vec2LlamaConfig(Validatable):
             self.model_type,
             streaming=self.streaming_config.is_streaming,
             text_only=self.context_text_only,
+            swapped_bos_eos=self.zero_shot_swapped_bos_eos,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -40,6 +40,18 @@ def keep_rows(num_rows: int, keep_p: float, generator: torch.Generator) -> list[
     """Draw for each row, with probability ``keep_p``, whether to keep something."""
     draws: Tensor = torch.rand(num_rows, generator=generator)
     return [draw < keep_p for draw in draws.tolist()]
+
+
+def token_noise(
+    vocab_size: int, noise_p: float, generator: torch.Generator | None
+) -> Callable[[Sequence[int]], Sequence[int]]:
+    """Return the function from a text to what the decoder is shown of it.
+
+    :param generator: draws in training; None outside of it, when nothing is replaced.
+    """
+    if generator is None or noise_p == 0.0:
+        return lambda tokens: tokens
+    return lambda tokens: replace_tokens(tokens, vocab_size, noise_p, generator)
 
 
 def replace_tokens(

@@ -1,11 +1,11 @@
-"""Builds the network from its configuration; reads no file but the packaged language table."""
+"""Builds the network from its configuration; reads no file but the packaged languages."""
 
 from __future__ import annotations
 
 from typing import final
 
 import torch
-from fairseq2.data.tokenizers import VocabularyInfo
+from fairseq2.data.tokenizers import TokenEncoder, VocabularyInfo
 from fairseq2.models.conformer import ConformerConvolution
 from fairseq2.models.feature_extractor import SequenceFeatureExtractor
 from fairseq2.models.llama import LLaMAConfig, LLaMAFactory
@@ -34,6 +34,7 @@ from wavellama.model.config import Wav2Vec2LlamaConfig
 from wavellama.model.features import FilterBankExtractor
 from wavellama.model.masking import create_standard_masker, standard_masker_config
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.text_encoder import CardTokenEncoder
 from wavellama.text.languages import language_table
 
 
@@ -77,7 +78,9 @@ class Wav2Vec2LlamaFactory:
             context_text_only=config.context_text_only,
             beam_search_config=config.beam_search_config,
             streaming_config=config.streaming_config,
+            text_encoder=self.create_text_encoder(),
             n_context_examples=config.n_context_examples,
+            zero_shot_swapped_bos_eos=config.zero_shot_swapped_bos_eos,
             special_token_base=config.special_token_base,
             ctc_head=self.create_ctc_head(),
         )
@@ -125,6 +128,11 @@ class Wav2Vec2LlamaFactory:
             bias=False,
             init_fn=_init_projection,
         )
+
+    def create_text_encoder(self) -> TokenEncoder | None:
+        """Create the encoder of a segment's words, where the configuration names a tokenizer."""
+        card = self._config.streaming_config.text_tokenizer
+        return CardTokenEncoder(card) if card else None
 
     def create_ctc_head(self) -> Linear | None:
         """Create the CTC output layer, where the configuration asks for one."""

@@ -3,15 +3,17 @@
 Raw convolutions cost five to thirty times as much on a CPU; computing the filter banks here keeps
 ``embed_audio`` a function of the waveform for every architecture.
 
-Shapes: N rows, T samples, F windows, C mel channels, S stacked frames.
+Shapes: N rows, T samples, F windows, C mel channels, S frames, E encoder width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, final
 
 import torch
 from fairseq2.models.feature_extractor import SequenceFeatureExtractor
+from fairseq2.models.wav2vec2 import Wav2Vec2Frontend
 from fairseq2.nn import BatchLayout
 from torch import Tensor
 from torch.nn import GroupNorm
@@ -20,9 +22,10 @@ from torch.nn.utils.rnn import pad_sequence
 from torchaudio.functional import melscale_fbanks
 from typing_extensions import override
 
+from wavellama.errors import BatchError
 from wavellama.model.draws import Draws
 from wavellama.model.spectral import SpectralAugment
-from wavellama.units import SAMPLE_RATE
+from wavellama.units import MIN_SAMPLES, SAMPLE_RATE
 
 WINDOW: Final = 400
 """Samples per window (25 ms)."""
@@ -66,6 +69,10 @@ class FilterBankExtractor(SequenceFeatureExtractor):
                 NUM_FFT // 2 + 1, 20.0, SAMPLE_RATE / 2, self.num_channels, SAMPLE_RATE
             )
         self.mel.copy_(mel)
+
+    def reset_parameters(self) -> None:
+        """Compute what a module without storage lacks after it got some; there are no weights."""
+        self.reset_non_persistent_buffers()
 
     @override
     def forward(self, seqs: Tensor, seqs_layout: BatchLayout) -> tuple[Tensor, BatchLayout]:
@@ -112,3 +119,51 @@ def extract_by_row(
     features = [extractor(row, BatchLayout.of(row))[0][0] for row in rows]
     padded = pad_sequence(features, batch_first=True)
     return padded, BatchLayout.of(padded, [len(row) for row in features])
+
+
+def extract_features(
+    frontend: Wav2Vec2Frontend, seqs: Tensor, layout: BatchLayout, dtype: torch.dtype
+) -> tuple[Tensor, BatchLayout]:
+    """Compute the features of waveforms, up to where a masker may act.
+
+    :param seqs: waveforms. *Shape:* (N, T).
+    :param dtype: the type of the encoder's weights.
+    :returns: features (N, S, E) in ``dtype`` and their layout.
+    """
+    extractor = frontend.feature_extractor
+    if extractor is None:
+        raise ValueError("`encoder_frontend` must have a feature extractor.")
+    # Convolutions read the type of their weights; filter banks are computed in float32.
+    weight = next(extractor.parameters(), None)
+    seqs = seqs.float() if weight is None else seqs.to(weight.dtype)
+    features, layout = extract_by_row(extractor, seqs, layout)
+    return frontend.post_extract_layer_norm(features.to(dtype)), layout
+
+
+def stack_frames(frames: Tensor, seq_lens: list[int], factor: int) -> tuple[Tensor, list[int]]:
+    """Join every ``factor`` frames; a row's short tail is filled up with zeros.
+
+    :param frames: *Shape:* (N, S, E).
+    :returns: the joined frames (N, T', E * factor) and the number of them per row.
+    """
+    if factor == 1:
+        return frames, seq_lens
+    lens = torch.tensor(seq_lens, device=frames.device)
+    inside = torch.arange(frames.size(1), device=frames.device) < lens[:, None]
+    frames = pad(frames * inside[:, :, None], (0, 0, 0, -frames.size(1) % factor))
+    frames = frames.reshape(frames.size(0), -1, frames.size(2) * factor)
+    return frames, [-(-length // factor) for length in seq_lens]
+
+
+def check_seq_lens(seq_lens: Sequence[int] | Tensor) -> list[int]:
+    """Return the samples per row as ints.
+
+    :raises BatchError: a row is too short for a single frame.
+    """
+    lens = [int(n) for n in (seq_lens.tolist() if isinstance(seq_lens, Tensor) else seq_lens)]
+    for row, length in enumerate(lens):
+        if length < MIN_SAMPLES:
+            raise BatchError(
+                f"Row {row} has {length} samples of audio; the encoder needs {MIN_SAMPLES} (25 ms)."
+            )
+    return lens

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import torch
+from fairseq2.utils.validation import Validatable, ValidationResult
 from torch import Tensor
 from torch.nn.functional import cross_entropy, ctc_loss, log_softmax
 
@@ -17,7 +18,7 @@ CTC_BLANK: Final = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class Objective(Validatable):
     """What training minimises: decoder and CTC head, and how the decoder is kept from guessing."""
 
     ctc_weight: float = 0.0
@@ -28,6 +29,17 @@ class Objective:
 
     token_noise_p: float = 0.0
     """The probability with which a token that the decoder reads is replaced by a random one."""
+
+    def validate(self) -> ValidationResult:
+        """Check the ranges of the fields."""
+        result = ValidationResult()
+        if not 0.0 <= self.ctc_weight <= 1.0:
+            result.add_error(f"`ctc_weight` must lie in [0, 1]: {self.ctc_weight:g}.")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            result.add_error(f"`label_smoothing` must lie in [0, 1): {self.label_smoothing:g}.")
+        if not 0.0 <= self.token_noise_p <= 1.0:
+            result.add_error(f"`token_noise_p` must lie in [0, 1]: {self.token_noise_p:g}.")
+        return result
 
 
 class TrainingLoss(NamedTuple):
@@ -41,6 +53,9 @@ class TrainingLoss(NamedTuple):
 
     ctc: Tensor
     """Loss of the CTC head."""
+
+    num_targets: int
+    """The tokens that the losses cover: the texts, and one EOS after each."""
 
 
 def nll_sum(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:

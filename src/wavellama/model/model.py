@@ -1,16 +1,16 @@
 """The Wav2Vec2-Llama network.
 
-Shapes: N rows, T samples, T' embedded frames, S decoder positions, M decoder width, E encoder
-width, V target vocabulary.
+Shapes: N rows, C clips, T samples, T' embedded frames, S decoder positions, M decoder width, E
+encoder width, V target vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, final
 
 import torch
-from fairseq2.data.tokenizers import VocabularyInfo
+from fairseq2.data.tokenizers import TokenEncoder, VocabularyInfo
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.models.transformer import TransformerEncoder
 from fairseq2.models.transformer_lm import TransformerLMDecoder
@@ -18,63 +18,32 @@ from fairseq2.models.wav2vec2 import Wav2Vec2Frontend, Wav2Vec2Masker
 from fairseq2.nn import BatchLayout, Linear, StandardEmbedding
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.functional import pad
 
-from wavellama.batch import AsrBatch, to_asr_batch
+from wavellama.batch import AsrBatch, BatchColumns, to_asr_batch
 from wavellama.errors import BatchError, ConfigError, ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaStreamingConfig
-from wavellama.model.draws import Draws, keep_rows, replace_tokens
-from wavellama.model.features import FilterBankExtractor, extract_by_row
+from wavellama.model.draws import Draws, keep_rows, token_noise
+from wavellama.model.features import (
+    FilterBankExtractor,
+    check_seq_lens,
+    extract_features,
+    stack_frames,
+)
+from wavellama.model.inputs import (
+    ModelInputs,
+    embed_in_groups,
+    example_inputs,
+    plain_inputs,
+    segment_inputs,
+)
 from wavellama.model.loss import Objective, TrainingLoss, ctc_sum, nll_sum
+from wavellama.model.outputs import DecoderInputs, EmbeddedPrompt, ForwardOutput
+from wavellama.model.text_encoder import SegmentTextEncoder
 from wavellama.prompt.assemble import PromptRow, assemble
-from wavellama.prompt.layout import NO_LABEL, PromptLayout, lay_out
+from wavellama.prompt.layout import NO_LABEL, lay_out
 from wavellama.prompt.parts import Part
 from wavellama.prompt.syntaxes import ModelType, select_syntax
 from wavellama.text.languages import LanguageTable
-from wavellama.units import MIN_SAMPLES
-
-
-class DecoderInputs(NamedTuple):
-    """What the decoder reads, without running it."""
-
-    decoder_context_inputs: list[Tensor]
-    """The context of each decoded segment. *Shape of each:* (N, S_ctx, M)."""
-
-    decoder_context_seq_lens: list[list[int]]
-    """Per decoded segment, the length of each row's context."""
-
-    audio_embeddings: Tensor
-    """The embedded audio. *Shape:* (N, T', M)."""
-
-
-class ForwardOutput(NamedTuple):
-    """The loss and all that led to it."""
-
-    loss: Tensor
-    logits: Tensor
-    decoder_inputs_layout: BatchLayout
-    decoder_context_inputs: list[Tensor]
-    decoder_context_seq_lens: list[list[int]]
-    audio_embeddings: Tensor
-
-
-class EmbeddedPrompt(NamedTuple):
-    """The decoder's input as embeddings, with its layout."""
-
-    seqs: Tensor
-    """*Shape:* (N, S, M)."""
-
-    layout: PromptLayout
-
-    audio: Tensor
-    """The embedded clips. *Shape:* (N, T', M)."""
-
-    def context(self) -> Tensor:
-        """Return the part before the first covered position, zero-padded. (N, S_ctx, M)."""
-        lens = torch.tensor(self.layout.context_lens, device=self.seqs.device)
-        width = max(self.layout.context_lens)
-        inside = torch.arange(width, device=self.seqs.device) < lens[:, None]
-        return self.seqs[:, :width] * inside[:, :, None]
 
 
 @final
@@ -103,8 +72,10 @@ class Wav2Vec2LlamaModel(Module):
         context_text_only: bool = False,
         beam_search_config: Wav2Vec2LlamaBeamSearchConfig | None = None,
         streaming_config: Wav2Vec2LlamaStreamingConfig | None = None,
+        text_encoder: TokenEncoder | None = None,
         n_context_examples: int = 0,
         seed: int = 42,
+        zero_shot_swapped_bos_eos: bool = True,
         special_token_base: int | None = None,
         ctc_head: Linear | None = None,
     ) -> None:
@@ -118,8 +89,13 @@ class Wav2Vec2LlamaModel(Module):
         :param lang_embeddings_p: the probability with which training shows a row its language.
         :param language_column_name: the metadata column that holds language codes.
         :param lang_mapping: language code to row of ``lang_embeddings``.
+        :param context_text_only: whether the examples of ZERO_SHOT are text without audio.
         :param beam_search_config: the default search of ``generate``.
+        :param streaming_config: whether and how audio is cut into segments.
+        :param text_encoder: encodes the words of a segment in the training of streaming models.
+        :param n_context_examples: how many examples ZERO_SHOT reads.
         :param seed: the seed of the draws that training makes.
+        :param zero_shot_swapped_bos_eos: whether ZERO_SHOT reads EOS before its text, BOS after it.
         :param special_token_base: the id of the first special token (default: vocabulary size).
         :param ctc_head: an output layer on the encoder, for CTC.
         :raises SyntaxNotAvailableError: there is no such form of this kind of model.
@@ -127,17 +103,17 @@ class Wav2Vec2LlamaModel(Module):
         super().__init__()
         streaming_config = streaming_config or Wav2Vec2LlamaStreamingConfig()
         self.syntax = select_syntax(
-            model_type, streaming=streaming_config.is_streaming, text_only=context_text_only
+            model_type,
+            streaming=streaming_config.is_streaming,
+            text_only=context_text_only,
+            swapped_bos_eos=zero_shot_swapped_bos_eos,
         )
         if self.syntax.needs_language and lang_embeddings is None:
             raise ConfigError(f"An {model_type.name} model needs `lang_embeddings`.")
-        self.model_type = model_type
-        self.model_dim = model_dim
-        self.encoder_frontend = encoder_frontend
-        self.encoder = encoder
+        self.model_type, self.model_dim = model_type, model_dim
+        self.encoder_frontend, self.encoder = encoder_frontend, encoder
         self.encoder_proj = encoder_proj
-        self.text_frontend = text_frontend
-        self.llama_decoder = llama_decoder
+        self.text_frontend, self.llama_decoder = text_frontend, llama_decoder
         self.final_proj = final_proj
         self.target_vocab_info = target_vocab_info
         self.masker = masker
@@ -150,13 +126,11 @@ class Wav2Vec2LlamaModel(Module):
         self.lang_mapping = LanguageTable(lang_mapping or {})
         self.beam_search_config = beam_search_config or Wav2Vec2LlamaBeamSearchConfig()
         self.streaming_config = streaming_config
+        self.text_encoder = text_encoder
         self.n_context_examples = n_context_examples
         self.draws = Draws(seed)
-        self.token_ids = self.syntax.token_ids(
-            _required(target_vocab_info.bos_idx, "bos_idx"),
-            _required(target_vocab_info.eos_idx, "eos_idx"),
-            target_vocab_info.size if special_token_base is None else special_token_base,
-        )
+        base = target_vocab_info.size if special_token_base is None else special_token_base
+        self.token_ids = self.syntax.token_ids(*control_tokens(target_vocab_info), base)
 
     def forward(
         self,
@@ -179,18 +153,20 @@ class Wav2Vec2LlamaModel(Module):
         asr_batch = self.read_batch(batch)
         if objective is not None:
             return self._training_loss(asr_batch, objective)
+        inputs = self._read_inputs(asr_batch)
+        audio, audio_lens = self.embed_audio(inputs.seqs, inputs.seq_lens)
+        prompt = self.embed_rows(inputs.rows, self.syntax.parts, audio, audio_lens)
         if return_decoder_inputs:
-            prompt = self.embed_prompt(asr_batch, self.syntax.prompt)
-            return DecoderInputs([prompt.context()], [prompt.layout.context_lens], prompt.audio)
-        prompt = self.embed_prompt(asr_batch, self.syntax.parts)
+            own = self._own_audio(asr_batch, audio)
+            return DecoderInputs(prompt.contexts(), prompt.layout.context_lens, own)
         hidden, layout = self._decode(prompt)
-        scale = asr_batch.num_rows / asr_batch.num_target_tokens
+        scale = asr_batch.num_rows / prompt.layout.num_labels
         if not return_logits:
             return self._covered_nll(hidden, prompt.layout.labels) * scale
         logits = self.final_proj(hidden)  # (N, S, V)
         loss = nll_sum(logits, prompt.layout.labels.to(logits.device)) * scale
-        context, context_lens = [prompt.context()], [prompt.layout.context_lens]
-        return ForwardOutput(loss, logits, layout, context, context_lens, prompt.audio)
+        contexts, own = prompt.contexts(), self._own_audio(asr_batch, audio)
+        return ForwardOutput(loss, logits, layout, contexts, prompt.layout.context_lens, own)
 
     def read_batch(self, batch: Seq2SeqBatch) -> AsrBatch:
         """Turn fairseq2's batch into the typed one, with the metadata that this model reads.
@@ -198,8 +174,13 @@ class Wav2Vec2LlamaModel(Module):
         :raises BatchError: the batch is packed, has targets outside the vocabulary, or its
             metadata does not have one entry per row.
         """
-        column = self.language_column_name if self.syntax.needs_language else None
-        asr_batch = to_asr_batch(batch, column)
+        columns = BatchColumns(
+            language=self.language_column_name if self.syntax.needs_language else None,
+            examples=self.syntax.needs_examples,
+            example_audio=self.syntax.needs_example_audio,
+            words=self.syntax.is_streaming,
+        )
+        asr_batch = to_asr_batch(batch, columns)
         vocab_size = self.target_vocab_info.size
         for i, target in enumerate(asr_batch.targets):
             if not all(0 <= token < vocab_size for token in target):
@@ -223,13 +204,25 @@ class Wav2Vec2LlamaModel(Module):
         more = [extractor.draws] if isinstance(extractor, FilterBankExtractor) else []
         return [self.draws, *more]
 
-    def embed_prompt(self, batch: AsrBatch, parts: Sequence[Part]) -> EmbeddedPrompt:
-        """Embed what the decoder reads: the whole sequence, or the prompt of inference.
+    def embed_prompt(self, batch: AsrBatch) -> EmbeddedPrompt:
+        """Embed the prompt of inference: what the decoder reads before the text.
 
-        :param parts: ``syntax.parts`` or ``syntax.prompt``.
+        Streaming models have one prompt per segment instead (see ``decoding.streaming``).
+
+        :raises BatchError: a ZERO_SHOT model without its examples.
         """
-        audio, audio_lens = self.embed_audio(batch.audio, batch.audio_lens)
-        return self._embed_rows(self._prompt_rows(batch), parts, audio, audio_lens)
+        inputs = self._read_inputs(batch)
+        audio, audio_lens = self.embed_clips(inputs.seqs, inputs.seq_lens)
+        return self.embed_rows(inputs.rows, self.syntax.prompt, audio, audio_lens)
+
+    def embed_clips(self, seqs: Tensor, seq_lens: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Embed clips for inference: equal ones once, and few enough at a time for the memory.
+
+        :param seqs: waveforms. *Shape:* (C, T).
+        :param seq_lens: samples per clip.
+        :returns: as ``embed_audio``.
+        """
+        return embed_in_groups(self.embed_audio, seqs, seq_lens)
 
     def embed_audio(
         self, seqs: Tensor, seq_lens: Sequence[int] | Tensor
@@ -252,18 +245,11 @@ class Wav2Vec2LlamaModel(Module):
         :param seq_lens: samples per row.
         :returns: the encoder's frames (N, S, E) and their layout.
         """
-        layout = BatchLayout.of(seqs, _check_lens(seq_lens))
-        frontend, extractor = self.encoder_frontend, self.encoder_frontend.feature_extractor
-        if extractor is None:
-            raise ValueError("`encoder_frontend` must have a feature extractor.")
-        # Convolutions read the type of their weights; filter banks are computed in float32.
-        weight = next(extractor.parameters(), None)
-        seqs = seqs.float() if weight is None else seqs.to(weight.dtype)
-        features, layout = extract_by_row(extractor, seqs, layout)
-        features = features.to(self.encoder_proj.weight.dtype)
-        features = frontend.post_extract_layer_norm(features)
+        layout = BatchLayout.of(seqs, check_seq_lens(seq_lens))
         masker = self.masker if self.training else None
-        features, _ = frontend.process_features(features, layout, masker)
+        dtype = self.encoder_proj.weight.dtype
+        features, layout = extract_features(self.encoder_frontend, seqs, layout, dtype)
+        features, _ = self.encoder_frontend.process_features(features, layout, masker)
         return self.encoder(features, layout), layout
 
     def project_frames(self, frames: Tensor, seq_lens: list[int]) -> tuple[Tensor, list[int]]:
@@ -272,16 +258,7 @@ class Wav2Vec2LlamaModel(Module):
         :param frames: *Shape:* (N, S, E).
         :returns: the projected frames (N, T', M) and the number of them per row.
         """
-        factor = self.encoder_stacking
-        if factor > 1:
-            lens = torch.tensor(seq_lens, device=frames.device)
-            inside = torch.arange(frames.size(1), device=frames.device) < lens[:, None]
-            frames = frames * inside[:, :, None]
-            frames = pad(frames, (0, 0, 0, -frames.size(1) % factor))
-            frames = frames.reshape(
-                frames.size(0), -1, frames.size(2) * factor
-            )  # (N, T', E * factor)
-            seq_lens = [-(-length // factor) for length in seq_lens]
+        frames, seq_lens = stack_frames(frames, seq_lens, self.encoder_stacking)
         return self.encoder_proj(frames), seq_lens
 
     def embed_text(self, seqs: Tensor, dtype: torch.dtype) -> Tensor:
@@ -299,40 +276,64 @@ class Wav2Vec2LlamaModel(Module):
 
     def _training_loss(self, batch: AsrBatch, objective: Objective) -> TrainingLoss:
         """Run the encoder once for both losses."""
-        frames, layout = self.encode_audio(batch.audio, batch.audio_lens)
+        inputs = self._read_inputs(batch, objective.token_noise_p)
+        frames, layout = self.encode_audio(inputs.seqs, inputs.seq_lens)
         nll = ctc = frames.new_zeros(())
+        items = inputs.items()
         if objective.ctc_weight > 0.0:
-            ctc = ctc_sum(self.ctc_logits(frames), layout.seq_lens, batch.targets)
+            own = frames[[item.clip for item in items]]
+            lens = [layout.seq_lens[item.clip] for item in items]
+            ctc = ctc_sum(self.ctc_logits(own), lens, [item.target for item in items])
         if objective.ctc_weight < 1.0:
             audio, audio_lens = self.project_frames(frames, list(layout.seq_lens))
-            rows = self._prompt_rows(batch, objective.token_noise_p)
-            prompt = self._embed_rows(rows, self.syntax.parts, audio, audio_lens)
+            prompt = self.embed_rows(inputs.rows, self.syntax.parts, audio, audio_lens)
             hidden, _ = self._decode(prompt)
             smoothing = objective.label_smoothing if self.training else 0.0
             nll = self._covered_nll(hidden, prompt.layout.labels, smoothing)
         total = (1.0 - objective.ctc_weight) * nll + objective.ctc_weight * ctc
-        return TrainingLoss(total, nll.detach(), ctc.detach())
+        num_targets = sum(len(item.target) + 1 for item in items)
+        return TrainingLoss(total, nll.detach(), ctc.detach(), num_targets)
 
-    def _prompt_rows(self, batch: AsrBatch, token_noise_p: float = 0.0) -> list[PromptRow]:
-        """Return what the prompt of each row needs, with the draws of training made."""
+    def _read_inputs(self, batch: AsrBatch, token_noise_p: float = 0.0) -> ModelInputs:
+        """Return clips and rows of the batch, with the draws of training made."""
         generator = self.draws.next_generator() if self.training else None
         languages = self._language_rows(batch, generator)
-        targets = batch.targets if batch.targets else [[]] * batch.num_rows
-        shown = targets
-        if generator is not None and token_noise_p > 0.0:
-            vocab_size = self.target_vocab_info.size
-            shown = [replace_tokens(row, vocab_size, token_noise_p, generator) for row in targets]
-        columns = zip(languages, targets, shown, strict=True)
-        return [PromptRow(i, *column) for i, column in enumerate(columns)]
+        shown = token_noise(self.target_vocab_info.size, token_noise_p, generator)
+        if self.syntax.needs_examples:
+            return example_inputs(batch, self.n_context_examples, shown)
+        if self.syntax.is_streaming:
+            encode = SegmentTextEncoder(self._text_encoder(), self.target_vocab_info.unk_idx)
+            return segment_inputs(batch, languages, self.streaming_config, encode, shown)
+        return plain_inputs(batch, languages, shown)
 
-    def _embed_rows(
+    def _text_encoder(self) -> TokenEncoder:
+        if self.text_encoder is None:
+            raise ConfigError(
+                "Training a streaming model needs `text_encoder`, or the card of a tokenizer in"
+                " `streaming_config.text_tokenizer`."
+            )
+        return self.text_encoder
+
+    def _own_audio(self, batch: AsrBatch, audio: Tensor) -> Tensor:
+        """Return the embedded audio of the rows: the first of the clips, or all segments anew."""
+        if self.syntax.is_streaming:
+            return self.embed_audio(batch.audio, batch.audio_lens)[0]
+        return audio[: batch.num_rows]
+
+    def embed_rows(
         self,
         rows: Sequence[PromptRow],
         parts: Sequence[Part],
         audio: Tensor,
         audio_lens: Sequence[int],
     ) -> EmbeddedPrompt:
-        """Gather every position of the prompt from one pool of embeddings."""
+        """Gather every position of the prompt from one pool of embeddings.
+
+        :param rows: what stands in each row.
+        :param parts: ``syntax.parts`` or ``syntax.prompt``.
+        :param audio: the embedded clips that the rows name. *Shape:* (C, T', M).
+        :param audio_lens: frames per clip.
+        """
         prompts = assemble(parts, self.token_ids, rows)
         layout = lay_out(prompts, audio_lens, audio.size(1))
         pool = [audio.flatten(0, 1), self._embed_ids(self.text_frontend, layout.token_ids, audio)]
@@ -340,7 +341,7 @@ class Wav2Vec2LlamaModel(Module):
             pool.append(self._embed_ids(self.lang_embeddings, layout.languages, audio))
         pool.append(audio.new_zeros(1, self.model_dim))
         seqs = torch.cat(pool)[layout.index.to(audio.device)]  # (N, S, M)
-        return EmbeddedPrompt(seqs, layout, audio)
+        return EmbeddedPrompt(seqs, layout)
 
     def _language_rows(self, batch: AsrBatch, generator: torch.Generator | None) -> list[int]:
         """Return the embedding row to show; in training (``generator``) some rows show none."""
@@ -379,18 +380,8 @@ class Wav2Vec2LlamaModel(Module):
         __call__ = forward
 
 
-def _check_lens(seq_lens: Sequence[int] | Tensor) -> list[int]:
-    """Return the samples per row as ints, each enough for a frame."""
-    lens = [int(n) for n in (seq_lens.tolist() if isinstance(seq_lens, Tensor) else seq_lens)]
-    for row, length in enumerate(lens):
-        if length < MIN_SAMPLES:
-            raise BatchError(
-                f"Row {row} has {length} samples of audio; the encoder needs {MIN_SAMPLES} (25 ms)."
-            )
-    return lens
-
-
-def _required(index: int | None, name: str) -> int:
-    if index is None:
-        raise ValueError(f"`target_vocab_info.{name}` must not be None.")
-    return index
+def control_tokens(info: VocabularyInfo) -> tuple[int, int]:
+    """Return BOS and EOS of a vocabulary, which every syntax needs."""
+    if info.bos_idx is None or info.eos_idx is None:
+        raise ValueError("`target_vocab_info` must have `bos_idx` and `eos_idx`.")
+    return info.bos_idx, info.eos_idx

@@ -5,11 +5,11 @@ Spans say what stands where, in ids and row numbers; the model turns them into e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from wavellama.prompt.parts import Audio, Language, Part, Text, Token, is_covered
+from wavellama.prompt.parts import Audio, Items, Language, Mark, Part, Repeat, Simple, Text, Token
 
 
 @dataclass(frozen=True)
@@ -35,26 +35,43 @@ class TokenSpan:
     labels: tuple[int, ...] | None = None
     """What to predict, as many as ``ids``; None where the loss does not cover them."""
 
+    is_given: bool = False
+    """Whether the decoder reads something that the syntax put there, not what it predicted."""
+
 
 Span: TypeAlias = AudioSpan | LanguageSpan | TokenSpan
 Prompt: TypeAlias = tuple[Span, ...]
 
 
 @dataclass(frozen=True)
-class PromptRow:
-    """The inputs of one row, as ids."""
+class Item:
+    """A clip and its text, as ids: an utterance, an example, or a segment."""
 
-    clip: int
-    """The row's clip among the embedded ones."""
+    clip: int = -1
+    """The clip's place among the embedded ones; -1: none (an example of text alone)."""
+
+    target: Sequence[int] = ()
+    """Token ids of the text; empty where it is to be found."""
+
+    shown: Sequence[int] | None = None
+    """What the decoder reads in place of ``target``, for token noise; None: the target itself."""
+
+    is_last: bool = True
+    """Whether no other segment follows."""
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """The inputs of one row."""
+
+    own: Item
+    """The utterance; in streaming inference, the current segment."""
 
     language: int = 0
     """The row of the language embedding to show."""
 
-    target: Sequence[int] = ()
-    """Token ids of the transcript; empty in inference."""
-
-    shown: Sequence[int] | None = None
-    """What the decoder reads in place of ``target``, for token noise; None: the target itself."""
+    items: Mapping[Items, Sequence[Item]] | None = None
+    """What the row has several of."""
 
 
 def assemble(
@@ -65,28 +82,39 @@ def assemble(
     :param parts: ``Syntax.parts`` for training, ``Syntax.prompt`` for inference.
     :param token_ids: ``Syntax.token_ids(...)``.
     """
-    return [tuple(_span(part, token_ids, row) for part in parts) for row in rows]
+    return [tuple(_spans(parts, token_ids, row)) for row in rows]
 
 
-def _span(part: Part, token_ids: Mapping[str, int], row: PromptRow) -> Span:
-    return _SPANS[type(part)](part, token_ids, row)
+def _spans(parts: Sequence[Part], token_ids: Mapping[str, int], row: PromptRow) -> Iterator[Span]:
+    for part in parts:
+        if isinstance(part, Repeat):
+            for item in (row.items or {})[part.items]:
+                yield from (_span(inner, token_ids, row, item) for inner in part.parts)
+        else:
+            yield _span(part, token_ids, row, row.own)
 
 
-def _token_span(part: Part, token_ids: Mapping[str, int], row: PromptRow) -> Span:
-    name = part.name if isinstance(part, Token) else ""
-    ids = (token_ids[name],)
-    return TokenSpan(ids, ids if is_covered(part) else None)
+def _span(part: Simple, token_ids: Mapping[str, int], row: PromptRow, item: Item) -> Span:
+    match part:
+        case Audio():
+            return AudioSpan(item.clip)
+        case Language():
+            return LanguageSpan(row.language)
+        case Mark():
+            return TokenSpan((token_ids[part.last if item.is_last else part.regular],))
+        case Text():
+            return _text_span(part, item)
+        case Token():
+            return _token_span(part, token_ids)
 
 
-def _text_span(part: Part, token_ids: Mapping[str, int], row: PromptRow) -> Span:
-    target = tuple(row.target)
-    shown = target if row.shown is None else tuple(row.shown)
-    return TokenSpan(shown, target if is_covered(part) else None)
+def _token_span(part: Token, token_ids: Mapping[str, int]) -> TokenSpan:
+    label = (token_ids[part.name],)
+    read = label if part.reads is None else (token_ids[part.reads],)
+    return TokenSpan(read, label if part.loss else None, part.reads is not None)
 
 
-_SPANS: Mapping[type, Callable[[Part, Mapping[str, int], PromptRow], Span]] = {
-    Audio: lambda part, token_ids, row: AudioSpan(row.clip),
-    Language: lambda part, token_ids, row: LanguageSpan(row.language),
-    Token: _token_span,
-    Text: _text_span,
-}
+def _text_span(part: Text, item: Item) -> TokenSpan:
+    target = tuple(item.target)
+    shown = target if item.shown is None else tuple(item.shown)
+    return TokenSpan(shown, target if part.loss else None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final, TypeVar
 
 import torch
@@ -39,14 +40,27 @@ class PromptLayout:
     seq_lens: list[int]
     """Positions per row."""
 
-    context_lens: list[int]
-    """Positions per row before the first covered one."""
+    contexts: list[list[slice]]
+    """Per row, where the positions are that are given to the decoder rather than predicted by it:
+    one slice before each stretch of covered positions, and one for each covered position that
+    reads another token than the one predicted."""
 
     token_ids: Tensor
     """Token ids to embed, of all rows one after another."""
 
     languages: Tensor
     """Rows of the language embedding, of all rows one after another."""
+
+    @property
+    def num_labels(self) -> int:
+        """The number of covered positions."""
+        return int((self.labels != NO_LABEL).sum())
+
+    @property
+    def context_lens(self) -> list[list[int]]:
+        """Per decoded segment, the length of each row's context; 0 for rows that have no more."""
+        lens = [[place.stop - place.start for place in row] for row in self.contexts]
+        return [list(column) for column in zip_longest(*lens, fillvalue=0)]
 
 
 def lay_out(prompts: Sequence[Prompt], clip_lens: Sequence[int], clip_width: int) -> PromptLayout:
@@ -64,7 +78,7 @@ def lay_out(prompts: Sequence[Prompt], clip_lens: Sequence[int], clip_width: int
         index=pad_sequence(indices, batch_first=True, padding_value=pool.zeros),
         labels=pad_sequence(labels, batch_first=True, padding_value=NO_LABEL),
         seq_lens=[len(row) for row in indices],
-        context_lens=[_context_len(prompt, clip_lens) for prompt in prompts],
+        contexts=[_contexts(prompt, clip_lens) for prompt in prompts],
         token_ids=torch.tensor(tokens, dtype=torch.int64),
         languages=torch.tensor(languages, dtype=torch.int64),
     )
@@ -103,14 +117,20 @@ def _labels(prompt: Prompt, clip_lens: Sequence[int]) -> Tensor:
     return torch.tensor([*here[1:], NO_LABEL], dtype=torch.int64)
 
 
-def _context_len(prompt: Prompt, clip_lens: Sequence[int]) -> int:
-    """Return the number of positions before the first covered one."""
-    length = 0
+def _contexts(prompt: Prompt, clip_lens: Sequence[int]) -> list[slice]:
+    """Return where the given positions are; covered ones separate them."""
+    contexts: list[slice] = []
+    begin = end = 0
     for span in prompt:
+        length = _span_len(span, clip_lens)
         if isinstance(span, TokenSpan) and span.labels is not None:
-            break
-        length += _span_len(span, clip_lens)
-    return length
+            if end > begin:
+                contexts.append(slice(begin, end))
+            if span.is_given:
+                contexts.append(slice(end, end + length))
+            begin = end + length
+        end += length
+    return [*contexts, slice(begin, end)] if end > begin else contexts
 
 
 def _span_len(span: Span, clip_lens: Sequence[int]) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final, TypeAlias
 
 BOS: Final = "bos"
@@ -11,7 +13,7 @@ EOS: Final = "eos"
 
 @dataclass(frozen=True)
 class Audio:
-    """The embedded frames of the utterance."""
+    """The embedded frames of the utterance; inside ``Repeat``, of the example or segment."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +30,61 @@ class Token:
     loss: bool = False
     """Whether the loss covers it."""
 
+    reads: str | None = None
+    """The token that the decoder reads in its place; None: the token itself."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The token that tells whether a segment is the last one of its audio."""
+
+    last: str
+
+    regular: str
+
 
 @dataclass(frozen=True)
 class Text:
-    """The tokens of the transcript."""
+    """The tokens of the transcript; inside ``Repeat``, of the example or segment."""
 
     loss: bool = True
     """Whether the loss covers them."""
 
 
-Part: TypeAlias = Audio | Language | Token | Text
+class Items(Enum):
+    """What a row has several of."""
+
+    EXAMPLES = "examples"
+    """Audio and text, or text alone, given as context."""
+
+    SEGMENTS = "segments"
+    """The stretches that the row's audio is cut into."""
+
+    PAST = "past"
+    """In inference, the segments that were decoded before and stay in the context."""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Parts that stand there once for each of the row's items."""
+
+    items: Items
+
+    parts: tuple[Simple, ...]
+
+
+Simple: TypeAlias = Audio | Language | Token | Mark | Text
+Part: TypeAlias = Simple | Repeat
 
 
 def is_covered(part: Part) -> bool:
-    """Return whether the loss covers the positions of ``part``."""
+    """Return whether the loss covers ``part``, or something in it."""
+    if isinstance(part, Repeat):
+        return any(is_covered(inner) for inner in part.parts)
     return isinstance(part, Token | Text) and part.loss
+
+
+def flatten(parts: Iterable[Part]) -> Iterator[Simple]:
+    """Yield all parts, those inside of repetitions too."""
+    for part in parts:
+        yield from part.parts if isinstance(part, Repeat) else (part,)

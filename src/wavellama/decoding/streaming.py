@@ -1,0 +1,223 @@
+"""Streaming: audio of any length, segment after segment, with the last ones as context.
+
+Shapes: T samples, T' embedded frames, M decoder width.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple, final
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from wavellama.audio.causal import CausalNormalizer
+from wavellama.batch import AsrBatch
+from wavellama.decoding.eval_mode import eval_mode
+from wavellama.decoding.prompt_search import search_prompts
+from wavellama.errors import AudioError, ConfigError
+from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.prompt.assemble import Item, PromptRow
+from wavellama.prompt.parts import Items
+from wavellama.prompt.segments import cut_segments
+from wavellama.search.types import Hypothesis
+from wavellama.units import MIN_SAMPLES
+
+Normalization = Literal["causal", "clip"]
+
+NORMALIZATIONS: Final = ("causal", "clip")
+
+
+class PastSegment(NamedTuple):
+    """A decoded segment that stays in the context of those after it."""
+
+    audio: Tensor
+    """Its embedded frames. *Shape:* (T', M)."""
+
+    tokens: list[int]
+    """Its text."""
+
+
+@dataclass
+class StreamState:
+    """One stream of audio, between two calls; its size does not grow with the audio."""
+
+    language: int
+    """The row of the language embedding."""
+
+    past: deque[PastSegment]
+    """The segments that the context holds."""
+
+    normalize: Callable[[Tensor], Tensor] = field(default=lambda segment: segment)
+    """From the next segment's samples to what the encoder reads."""
+
+    waiting: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """Samples that do not make a segment yet. *Shape:* (T)."""
+
+    num_segments: int = 0
+    """The segments that were decoded."""
+
+
+@final
+class StreamDecoder:
+    """Decodes streams with a streaming model; all that it remembers is in the ``StreamState``."""
+
+    def __init__(
+        self,
+        model: Wav2Vec2LlamaModel,
+        config: Wav2Vec2LlamaBeamSearchConfig | None = None,
+        *,
+        normalization: Normalization = "causal",
+    ) -> None:
+        """
+        :param config: how to search; None takes the model's own ``beam_search_config``.
+        :param normalization: ``causal`` normalises each segment by the audio up to its end;
+            ``clip`` takes samples that were normalised over the whole clip before.
+        :raises ConfigError: the model is not a streaming one.
+        """
+        if not model.syntax.is_streaming:
+            raise ConfigError(
+                "This model reads whole utterances; streaming needs a model with"
+                " `streaming_config.is_streaming`."
+            )
+        if normalization not in NORMALIZATIONS:
+            raise ConfigError(f"`normalization` must be causal or clip, but is {normalization!r}.")
+        self._model, self._config = model, config or model.beam_search_config
+        self._normalization = normalization
+
+    def start(self, lang: str | None = None) -> StreamState:
+        """Begin a stream.
+
+        :raises UnknownLanguageError: the language's code is not in the model's table.
+        """
+        state = StreamState(self._model.lang_mapping.row(lang), _no_past(self._model))
+        if self._normalization == "causal":
+            state.normalize = CausalNormalizer()
+        return state
+
+    def feed(self, state: StreamState, samples: Tensor) -> list[list[Hypothesis]]:
+        """Take samples in; return the hypotheses of each segment that they complete, best first.
+
+        A segment is decoded once enough audio has come after it to make another one.
+
+        :param samples: mono audio at the model's rate, any number of samples. *Shape:* (T).
+        """
+        settings = self._model.streaming_config
+        state.waiting = torch.cat([state.waiting, samples.to(state.waiting)])
+        results = []
+        while len(state.waiting) > settings.segment_len + settings.min_audio_len:
+            segment = state.waiting[: settings.segment_len]
+            results.append(self._decode(state, segment, is_last=False))
+            state.waiting = state.waiting[settings.segment_len :].clone()
+        return results
+
+    def finish(self, state: StreamState) -> list[Hypothesis]:
+        """End a stream; return the hypotheses of its last segment, best first.
+
+        :raises AudioError: less audio than the encoder needs was fed.
+        """
+        if len(state.waiting) < MIN_SAMPLES:
+            raise AudioError("the stream", f"only {len(state.waiting)} samples were fed.")
+        settings = self._model.streaming_config
+        (place,) = cut_segments(len(state.waiting), settings.segment_len, settings.min_audio_len)
+        hypotheses = self._decode(state, state.waiting[place], is_last=True)
+        state.waiting = state.waiting[:0]
+        return hypotheses
+
+    def _decode(self, state: StreamState, segment: Tensor, is_last: bool) -> list[Hypothesis]:
+        clip = state.normalize(segment)
+        with eval_mode(self._model):
+            return decode_segments(self._model, [state], [clip], [is_last], self._config)[0]
+
+
+@torch.no_grad()
+def decode_segments(
+    model: Wav2Vec2LlamaModel,
+    states: Sequence[StreamState],
+    clips: Sequence[Tensor],
+    are_last: Sequence[bool],
+    config: Wav2Vec2LlamaBeamSearchConfig,
+) -> list[list[Hypothesis]]:
+    """Decode the next segment of each stream, and move the streams on.
+
+    :param model: a model in eval mode.
+    :param clips: the segments' audio, normalised. *Shape of each:* (T).
+    :param are_last: whether the audio ends with the segment.
+    :returns: the hypotheses of each segment, best first.
+    """
+    device = model.encoder_proj.weight.device
+    lens = [len(clip) for clip in clips]
+    seqs, frame_lens = model.embed_clips(pad_sequence(list(clips), True).to(device), lens)
+    embedded = [seq[:length] for seq, length in zip(seqs, frame_lens, strict=True)]
+    pool: list[Tensor] = []
+    rows = [
+        _prompt_row(state, audio, is_last, pool)
+        for state, audio, is_last in zip(states, embedded, are_last, strict=True)
+    ]
+    frames = pad_sequence(pool, batch_first=True)
+    prompt = model.embed_rows(rows, model.syntax.prompt, frames, [len(audio) for audio in pool])
+    results = search_prompts(model, prompt, config)
+    for state, audio, hypotheses in zip(states, embedded, results, strict=True):
+        state.past.append(PastSegment(audio, hypotheses[0].tokens))
+        state.num_segments += 1
+    return results
+
+
+def _prompt_row(state: StreamState, audio: Tensor, is_last: bool, pool: list[Tensor]) -> PromptRow:
+    """Return the row of the next segment; its audio and that of its past go into ``pool``."""
+    begin = len(pool)
+    pool += [*(segment.audio for segment in state.past), audio]
+    past = [Item(begin + i, segment.tokens, is_last=False) for i, segment in enumerate(state.past)]
+    own = Item(len(pool) - 1, is_last=is_last)
+    return PromptRow(own, state.language, {Items.PAST: past})
+
+
+def transcribe_rows(
+    model: Wav2Vec2LlamaModel, batch: AsrBatch, config: Wav2Vec2LlamaBeamSearchConfig
+) -> list[Hypothesis]:
+    """Decode whole clips, their first segments together, then their second ones, and so on.
+
+    :param model: a streaming model in eval mode.
+    :param batch: clips that were normalised as a whole.
+    :returns: the best hypotheses of each clip's segments, joined.
+    """
+    settings = model.streaming_config
+    places = [
+        cut_segments(length, settings.segment_len, settings.min_audio_len)
+        for length in batch.audio_lens
+    ]
+    langs = batch.langs or [None] * batch.num_rows
+    states = [StreamState(model.lang_mapping.row(lang), _no_past(model)) for lang in langs]
+    best: list[list[Hypothesis]] = [[] for _ in places]
+    for i in range(max(map(len, places))):
+        rows = [row for row, segments in enumerate(places) if i < len(segments)]
+        results = decode_segments(
+            model,
+            [states[row] for row in rows],
+            [batch.audio[row, places[row][i]] for row in rows],
+            [i + 1 == len(places[row]) for row in rows],
+            config,
+        )
+        for row, hypotheses in zip(rows, results, strict=True):
+            best[row].append(hypotheses[0])
+    return [join_hypotheses(row) for row in best]
+
+
+def join_hypotheses(parts: Sequence[Hypothesis]) -> Hypothesis:
+    """Return the hypotheses of successive segments as one; its score is the sum of theirs."""
+    unfinished = [part.stop_reason for part in parts if not part.finished]
+    return Hypothesis(
+        tokens=[token for part in parts for token in part.tokens],
+        score=sum(part.score for part in parts),
+        token_logprobs=[logprob for part in parts for logprob in part.token_logprobs],
+        finished=not unfinished,
+        stop_reason=unfinished[0] if unfinished else "eos",
+    )
+
+
+def _no_past(model: Wav2Vec2LlamaModel) -> deque[PastSegment]:
+    return deque(maxlen=model.streaming_config.n_context_segments)

@@ -1,0 +1,56 @@
+"""What the model returns.
+
+Shapes: N rows, T' embedded frames, S decoder positions, M decoder width, V target vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fairseq2.nn import BatchLayout
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from wavellama.prompt.layout import PromptLayout
+
+
+class DecoderInputs(NamedTuple):
+    """What the decoder reads, without running it."""
+
+    decoder_context_inputs: list[Tensor]
+    """The context of each decoded segment, zero-padded. *Shape of each:* (N, S_ctx, M)."""
+
+    decoder_context_seq_lens: list[list[int]]
+    """Per decoded segment, the length of each row's context; 0 where a row has no such segment."""
+
+    audio_embeddings: Tensor
+    """What ``embed_audio`` returns for the batch's audio. *Shape:* (N, T', M)."""
+
+
+class ForwardOutput(NamedTuple):
+    """The loss and all that led to it."""
+
+    loss: Tensor
+    logits: Tensor
+    decoder_inputs_layout: BatchLayout
+    decoder_context_inputs: list[Tensor]
+    decoder_context_seq_lens: list[list[int]]
+    audio_embeddings: Tensor
+
+
+class EmbeddedPrompt(NamedTuple):
+    """The decoder's input as embeddings, with its layout."""
+
+    seqs: Tensor
+    """*Shape:* (N, S, M)."""
+
+    layout: PromptLayout
+
+    def contexts(self) -> list[Tensor]:
+        """Return what is given rather than predicted, per decoded segment. (N, S_ctx, M) each."""
+        columns = range(len(self.layout.context_lens))
+        return [pad_sequence(self._column(i), batch_first=True) for i in columns]
+
+    def _column(self, place: int) -> list[Tensor]:
+        rows = zip(self.seqs, self.layout.contexts, strict=True)
+        return [seq[row[place]] if place < len(row) else seq[:0] for seq, row in rows]
