@@ -1,9 +1,10 @@
 """Manifests: tables of utterances, as TSV or as JSON lines.
 
 TSV has a header with the columns ``audio``, ``duration`` and ``text``, and optionally ``offset``,
-``lang``, ``speaker`` and ``split``; nothing is quoted or escaped. JSON lines have the same keys;
-``audio_filepath`` and ``language`` are understood, too. Times are in seconds, and a relative audio
-path starts at the manifest's folder.
+``lang``, ``speaker``, ``split`` and ``words``; nothing is quoted or escaped. JSON lines have the
+same keys; ``audio_filepath`` and ``language`` are understood, too. Times are in seconds, and a
+relative audio path starts at the manifest's folder. ``words`` is a list of mappings with ``text``,
+``start``, ``end`` and perhaps ``score``; in TSV it is written as JSON.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from wavellama.data.utterance import Utterance
+from wavellama.data.words import parse_words, write_words
 from wavellama.errors import DataError, nearest, suggestion
 from wavellama.text.languages import language_table
 
-COLUMNS: Final = ("audio", "offset", "duration", "text", "lang", "speaker", "split")
+COLUMNS: Final = ("audio", "offset", "duration", "text", "lang", "speaker", "split", "words")
 """The columns, in the order in which they are written."""
 
 REQUIRED: Final = ("audio", "duration", "text")
@@ -114,14 +116,22 @@ def write_manifest(path: Path, utterances: Sequence[Utterance]) -> None:
 
     :raises DataError: the suffix is unknown, or TSV cannot hold a value (tab or line break).
     """
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{path} is no manifest: its name must end in {' or '.join(SUFFIXES)}.")
+    check_suffix(path)
     rows = [_to_row(utterance, path.parent) for utterance in utterances]
     lines = _tsv_lines(rows) if path.suffix == ".tsv" else map(_json_line, rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
     part.replace(path)
+
+
+def check_suffix(path: Path) -> None:
+    """Check that a manifest can be written under this name.
+
+    :raises DataError: the suffix is unknown.
+    """
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path} is no manifest: its name must end in {' or '.join(SUFFIXES)}.")
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, Callable[[], Row]]]:
@@ -200,6 +210,7 @@ def _to_utterance(row: Row, folder: Path, default_split: str | None) -> Utteranc
         offset=_seconds(row, "offset"),
         speaker=_optional(row, "speaker"),
         split=_optional(row, "split") or default_split,
+        words=parse_words(row.get("words"), text, duration),
     )
 
 
@@ -240,6 +251,8 @@ def _to_row(utterance: Utterance, folder: Path) -> Row:
     root = Path(os.path.abspath(folder))
     inside = audio.is_relative_to(root)
     row = {name: getattr(utterance, name) for name in COLUMNS}
+    if utterance.words is not None:
+        row["words"] = write_words(utterance.words)
     row["audio"] = (audio.relative_to(root) if inside else audio).as_posix()
     return {name: value for name, value in row.items() if value is not None}
 
@@ -249,10 +262,14 @@ def _tsv_lines(rows: Sequence[Row]) -> Iterable[str]:
     columns = [name for name in COLUMNS if name in used]
     yield "\t".join(columns)
     for row in rows:
-        values = [str(row.get(name, "")) for name in columns]
+        values = [_cell(row.get(name, "")) for name in columns]
         if any(mark in value for value in values for mark in "\t\n\r"):
             raise DataError(f"A tab or line break does not fit into TSV: {values}. Use .jsonl.")
         yield "\t".join(values)
+
+
+def _cell(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
 
 
 def _json_line(row: Row) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 from fairseq2.datasets import SyncMode
 
 from wavellama.data.utterance import Utterance
+from wavellama.errors import DataError
 from wavellama.units import seconds_to_samples
+
+ExampleSource: TypeAlias = Literal["speaker", "language"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,12 @@ class ReaderOptions:
     concat_p: float = 0.0
     """The probability of joining an utterance with another one of its language."""
 
+    num_examples: int = 0
+    """Context examples of each row (ZERO_SHOT)."""
+
+    examples_from: ExampleSource = "language"
+    """Whether the examples of a row share its speaker or its language."""
+
     language_column: str = "lang"
     """The name of the metadata column of language codes, as the model reads it."""
 
@@ -68,6 +77,9 @@ class Plan(TypedDict):
     num_samples: int
     """The length that results."""
 
+    examples: list[int]
+    """Utterances for the context, more than are needed, since some may turn out unreadable."""
+
 
 class Planner:
     """Decides, for each place in the order of an epoch, which utterances are read and how.
@@ -78,9 +90,10 @@ class Planner:
     def __init__(self, utterances: Sequence[Utterance], options: ReaderOptions, rank: int) -> None:
         self._utterances, self._options, self._rank = utterances, options, rank
         self.epoch = 0
-        self._by_lang: dict[str | None, list[int]] = {}
-        for index, utterance in enumerate(utterances):
-            self._by_lang.setdefault(utterance.lang, []).append(index)
+        self._by_lang = _group(utterances, lambda utterance: utterance.lang)
+        self._by_source = self._by_lang
+        if options.examples_from == "speaker":
+            self._by_source = _group(utterances, lambda utterance: utterance.speaker)
 
     def plan(self, numbered: list[int]) -> Plan:
         """Return what to read at a place: utterances to join, their speed, and their length.
@@ -99,10 +112,42 @@ class Planner:
         if self._secs(indices) / speed > options.max_audio_secs:
             speed = 1.0
         num_samples = seconds_to_samples(self._secs(indices) / speed)
-        return {"indices": indices, "speed": speed, "num_samples": num_samples}
+        examples = self._draw_examples(index, draw) if options.num_examples else []
+        return {
+            "indices": indices,
+            "speed": speed,
+            "num_samples": num_samples,
+            "examples": examples,
+        }
+
+    def _draw_examples(self, index: int, draw: random.Random) -> list[int]:
+        """Draw other utterances of the same source as candidates for the context.
+
+        :raises DataError: there is no other one.
+        """
+        options, utterance = self._options, self._utterances[index]
+        by_speaker = options.examples_from == "speaker"
+        source = utterance.speaker if by_speaker else utterance.lang
+        others = [other for other in self._by_source[source] if other != index]
+        if not others:
+            raise DataError(
+                f"{utterance.audio} is the only utterance of its {options.examples_from}"
+                f" ({source}), so there is no context example for it."
+            )
+        return draw.sample(others, min(len(others), 2 * options.num_examples))
 
     def _secs(self, indices: list[int]) -> float:
         return sum(self._utterances[index].duration for index in indices)
+
+
+def _group(
+    utterances: Sequence[Utterance], source: Callable[[Utterance], str | None]
+) -> dict[str | None, list[int]]:
+    """Return the places of the utterances of each source."""
+    groups: dict[str | None, list[int]] = {}
+    for index, utterance in enumerate(utterances):
+        groups.setdefault(source(utterance), []).append(index)
+    return groups
 
 
 def bucket_sizes(options: ReaderOptions, ratio: float = 1.25) -> list[tuple[int, int]]:
@@ -115,7 +160,8 @@ def bucket_sizes(options: ReaderOptions, ratio: float = 1.25) -> list[tuple[int,
     limit_secs, longest = max(options.min_audio_secs, 0.5), options.max_audio_secs
     while True:
         limit_secs = min(limit_secs, longest)
-        rows = max(1, int(options.batch_audio_secs / limit_secs))
+        row_secs = limit_secs + options.num_examples * longest
+        rows = max(1, int(options.batch_audio_secs / row_secs))
         sizes.append((rows, seconds_to_samples(limit_secs)))
         if limit_secs == longest:
             return sizes

@@ -1,12 +1,10 @@
-"""The reader: planned examples are bucketed by length, decoded, tokenised and collated.
-
-Shapes: N rows, T samples, S target tokens.
-"""
+"""The reader: planned rows are bucketed by length, decoded, tokenised and collated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from itertools import cycle, islice
+from typing import cast
 
 import torch
 from fairseq2.data.data_pipeline import DataPipeline, read_sequence
@@ -14,15 +12,15 @@ from fairseq2.data.tokenizers import Tokenizer
 from fairseq2.datasets import DataPipelineReader, DataReader, Seq2SeqBatch
 from fairseq2.gang import Gangs
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import Self, override
 
 from wavellama.audio.augment import change_speed
 from wavellama.audio.load import normalize
+from wavellama.data.collate import ContextExample, Row, collate, join_words
 from wavellama.data.failures import AudioFailures
 from wavellama.data.plan import Plan, Planner, ReaderOptions, bucket_sizes
 from wavellama.data.utterance import Utterance
-from wavellama.errors import AudioError
+from wavellama.errors import AudioError, DataError
 
 
 def create_batch_reader(
@@ -52,7 +50,7 @@ def create_batch_reader(
 
 
 class BatchLoader:
-    """Reads the audio of planned examples and collates them; bad audio is left out and noted."""
+    """Reads the audio of planned rows and collates them; bad audio is left out and noted."""
 
     def __init__(
         self,
@@ -64,45 +62,62 @@ class BatchLoader:
         self._read_audio, self._utterances = read_audio, utterances
         self._encode = tokenizer.create_encoder()
         self._pad_idx = tokenizer.vocab_info.pad_idx or 0
-        self._lang_column = options.language_column
+        self._lang_column, self._num_examples = options.language_column, options.num_examples
         self._failures = AudioFailures(
             options.failures_path, len(utterances), options.max_bad_share
         )
 
     def load(self, plans: list[Plan]) -> Seq2SeqBatch | None:
-        """Return the batch of the planned examples, or None if none of them can be read."""
-        examples = [example for plan in plans if (example := self._read(plan)) is not None]
-        return _collate(examples, self._pad_idx, self._lang_column) if examples else None
+        """Return the batch of the planned rows, or None if none of them can be read."""
+        rows = [row for plan in plans if (row := self._read_row(plan)) is not None]
+        return collate(rows, self._pad_idx, self._lang_column) if rows else None
 
-    def _read(self, plan: Plan) -> Example | None:
+    def _read_row(self, plan: Plan) -> Row | None:
         utterances = [self._utterances[index] for index in plan["indices"]]
         waveforms: list[Tensor] = []
         for utterance in utterances:
-            try:
-                waveforms.append(self._read_audio(utterance))
-            except AudioError as ex:
-                self._failures.add(utterance, ex)
+            waveform = self._read(utterance)
+            if waveform is None:
                 return None
-        waveform = torch.cat(waveforms)
+            waveforms.append(waveform)
+        joined = torch.cat(waveforms)
         if plan["speed"] != 1.0:
-            waveform = change_speed(waveform, plan["speed"])
+            joined = change_speed(joined, plan["speed"])
         text = " ".join(utterance.text for utterance in utterances)
+        words = join_words(utterances, plan["speed"])
+        context = self._read_context(plan["examples"])
+        return Row(utterances[0], normalize(joined), text, self._tokens(text), words, context)
+
+    def _read_context(self, candidates: Sequence[int]) -> list[ContextExample]:
+        """Return the examples of a row: the first candidates that can be read, again if too few.
+
+        :raises DataError: none of them can be read.
+        """
+        if not candidates:
+            return []
+        examples: list[ContextExample] = []
+        for index in candidates:
+            waveform = self._read(self._utterances[index])
+            if waveform is not None:
+                tokens = self._tokens(self._utterances[index].text)
+                examples.append(ContextExample(normalize(waveform), tokens))
+            if len(examples) == self._num_examples:
+                break
+        if not examples:
+            raise DataError("None of the context examples that were drawn can be read.")
+        return list(islice(cycle(examples), self._num_examples))
+
+    def _read(self, utterance: Utterance) -> Tensor | None:
+        """Return the audio of an utterance; None, after it was noted, if it cannot be used."""
+        try:
+            return self._read_audio(utterance)
+        except AudioError as ex:
+            self._failures.add(utterance, ex)
+            return None
+
+    def _tokens(self, text: str) -> Tensor:
         # fairseq2's batch needs a target; audio without a transcript gets one padding token.
-        tokens = self._encode(text) if text else torch.tensor([self._pad_idx])
-        return Example(utterances[0], normalize(waveform), text, tokens)
-
-
-class Example(NamedTuple):
-    """One row of a batch."""
-
-    utterance: Utterance
-    """Whose language it is; the first of those that were joined."""
-
-    waveform: Tensor
-    """Normalised. *Shape:* (T)."""
-
-    text: str
-    tokens: Tensor
+        return self._encode(text) if text else torch.tensor([self._pad_idx])
 
 
 class EpochReader(DataReader[Seq2SeqBatch]):
@@ -137,24 +152,3 @@ class EpochReader(DataReader[Seq2SeqBatch]):
     @override
     def num_accumulate(self) -> int:
         return self._reader.num_accumulate
-
-
-def _collate(examples: Sequence[Example], pad_idx: int, lang_column: str) -> Seq2SeqBatch:
-    waveforms = [example.waveform for example in examples]
-    tokens = [example.tokens.to(torch.int64) for example in examples]
-    utterances = [example.utterance for example in examples]
-    langs = [utterance.lang for utterance in utterances]
-    return Seq2SeqBatch(
-        pad_sequence(waveforms, batch_first=True),  # (N, T)
-        [len(waveform) for waveform in waveforms],
-        pad_sequence(tokens, batch_first=True, padding_value=pad_idx),  # (N, S)
-        [len(row) for row in tokens],
-        example={
-            "lang": langs,
-            lang_column: langs,
-            "text": [example.text for example in examples],
-            "audio": [str(utterance.audio) for utterance in utterances],
-            "offset": [utterance.offset for utterance in utterances],
-            "duration": [utterance.duration for utterance in utterances],
-        },
-    )

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.utterance import Utterance
+from wavellama.data.words import Word
 from wavellama.errors import UnknownNameError
 from wavellama.units import SAMPLE_RATE, samples_to_seconds, seconds_to_samples
 
@@ -74,7 +75,21 @@ def _utterance(split: str, index: int, draw: random.Random) -> Utterance:
     text = " ".join(words)
     duration = samples_to_seconds(len(text) * seconds_to_samples(TONE_SECS))
     name = Path(f"{split}-{index}")
-    return Utterance(name, text, duration, LANGS[index % 2], speaker="synthetic", split=split)
+    lang = LANGS[index % 2]
+    return Utterance(
+        name, text, duration, lang, speaker="synthetic", split=split, words=_words(words)
+    )
+
+
+def _words(texts: Sequence[str]) -> tuple[Word, ...]:
+    """Return the words with their times: a tone per letter, and one of silence between words."""
+    words: list[Word] = []
+    begin = 0
+    for text in texts:
+        end = begin + len(text)
+        words.append(Word(text, begin * TONE_SECS, end * TONE_SECS))
+        begin = end + 1
+    return tuple(words)
 
 
 def _tone(letter: str) -> Tensor:

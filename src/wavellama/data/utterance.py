@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from wavellama.data.words import Word
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -30,3 +32,6 @@ class Utterance:
 
     split: str | None = None
     """Which part of the data set it belongs to."""
+
+    words: tuple[Word, ...] | None = None
+    """Its words with their times, which spell the text; None: they are not known."""

@@ -63,9 +63,12 @@ def _ssl_config(name: str, resolver: DependencyResolver) -> Wav2Vec2Config:
 
 def _asr_config(name: str, resolver: DependencyResolver) -> Wav2Vec2AsrConfig:
     row = resolve_row("wav2vec2_asr", name)
-    encoder = get_config(resolver, Wav2Vec2Config, row["encoder"]).encoder_config
-    config = Wav2Vec2AsrConfig(encoder_config=encoder)
-    return _override(config, _merge(arch_table()["templates"]["wav2vec2_asr"], row))
+    config = Wav2Vec2AsrConfig()
+    if "encoder" in row:
+        config.encoder_config = get_config(resolver, Wav2Vec2Config, row["encoder"]).encoder_config
+    if row.get("template") != "none":
+        row = _merge(arch_table()["templates"]["wav2vec2_asr"], row)
+    return _override(config, row)
 
 
 def _llama_config(name: str, resolver: DependencyResolver) -> Wav2Vec2LlamaConfig:

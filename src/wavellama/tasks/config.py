@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, cast, get_args
 
 from fairseq2.models.wav2vec2 import Wav2Vec2Masker
 from fairseq2.recipe.component import ComponentManager
@@ -31,12 +32,17 @@ from fairseq2.utils.validation import Validatable, ValidationResult
 from typing_extensions import override
 
 from wavellama.data.manifest_dataset import MANIFEST_ASR_FAMILY
-from wavellama.data.plan import ReaderOptions
+from wavellama.data.plan import ExampleSource, ReaderOptions
 from wavellama.decoding.generator import BEAM_GENERATOR
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY
 from wavellama.model.loss import Objective
 from wavellama.model.masking import NO_MASKER, NoMaskerConfig
 from wavellama.model.spectral import SpectralAugment
+from wavellama.tasks.networks import Network
+from wavellama.tasks.stopping import EarlyStoppingSection
+
+CTC_METRICS: Final = {"nll_loss": "ctc_loss", "cer": "ctc_cer", "wer": "ctc_wer"}
+"""What validation measures of the decoder, and the same of the CTC head."""
 
 
 @dataclass(kw_only=True)
@@ -64,6 +70,10 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
     batch_audio_secs: float = 40.0
     """The most audio in a batch in seconds, padding included."""
 
+    examples_from: str = "language"
+    """Whether the context examples of ZERO_SHOT models share the ``speaker`` or the ``language``
+    of the utterance; they are drawn from the same split."""
+
     max_bad_share: float = 0.02
     """The share of utterances with unusable audio above which the run stops."""
 
@@ -84,6 +94,10 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
                 f"`min_audio_secs` ({self.min_audio_secs:g}) must be at least 0 and less than"
                 f" `max_audio_secs` ({self.max_audio_secs:g})."
             )
+        if self.examples_from not in get_args(ExampleSource):
+            result.add_error(
+                f"`examples_from` must be speaker or language, but is {self.examples_from}."
+            )
         if self.batch_audio_secs < self.max_audio_secs:
             result.add_error(
                 f"`batch_audio_secs` ({self.batch_audio_secs:g}) must be at least `max_audio_secs`"
@@ -91,9 +105,15 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
             )
         return result
 
-    def reader_options(self, output_dir: Path, split: str) -> ReaderOptions:
-        """Return how to read a split from start to end; bad audio is listed in ``output_dir``."""
+    def reader_options(self, output_dir: Path, split: str, network: Network) -> ReaderOptions:
+        """Return how to read a split from start to end, with the metadata that a model needs.
+
+        :param output_dir: where to list bad audio.
+        """
         return ReaderOptions(
+            num_examples=network.num_examples,
+            examples_from=cast("ExampleSource", self.examples_from),
+            language_column=network.language_column_name,
             failures_path=output_dir / f"bad_audio.{split}.jsonl",
             max_bad_share=self.max_bad_share,
             languages=tuple(self.languages),
@@ -144,7 +164,7 @@ class AugmentSection(Validatable):
 
 
 @dataclass(kw_only=True)
-class FreezeSection:
+class FreezeSection(Validatable):
     """What stays as it is for the first steps; -1 means for the whole run."""
 
     encoder_steps: int = 0
@@ -152,6 +172,19 @@ class FreezeSection:
 
     decoder_steps: int = 0
     """For how many steps the decoder, its embeddings and projections are frozen."""
+
+    def validate(self) -> ValidationResult:
+        """Check the ranges of the fields, and that something is trained from the first step on."""
+        result = ValidationResult()
+        for name in ("encoder_steps", "decoder_steps"):
+            if (number := getattr(self, name)) < -1:
+                result.add_error(f"`{name}` must be a number of steps, or -1: {number}.")
+        if self.encoder_steps != 0 and self.decoder_steps != 0:
+            result.add_error(
+                f"With `encoder_steps` {self.encoder_steps} and `decoder_steps`"
+                f" {self.decoder_steps} the first step trains nothing; one of them must be 0."
+            )
+        return result
 
 
 def _generator_section() -> Seq2SeqGeneratorSection:
@@ -168,7 +201,7 @@ def _toy_tokenizer() -> TokenizerSection:
 
 
 @dataclass(kw_only=True)
-class TrainConfig:
+class TrainConfig(Validatable):
     """The configuration of ``train``; the defaults train a toy model."""
 
     recipe: str = "train"
@@ -201,6 +234,9 @@ class TrainConfig:
     augment: AugmentSection = field(default_factory=lambda: AugmentSection())
     freeze: FreezeSection = field(default_factory=lambda: FreezeSection())
 
+    early_stopping: EarlyStoppingSection | None = None
+    """When to end the run before its last step; None: never."""
+
     encoder_from: str | None = None
     """A model card whose encoder a new model starts with."""
 
@@ -208,6 +244,35 @@ class TrainConfig:
     """The generator with which validation decodes."""
 
     common: CommonSection = field(default_factory=lambda: CommonSection(no_sweep_dir=True))
+
+    def validate(self) -> ValidationResult:
+        """Check that the sections fit each other."""
+        result = ValidationResult()
+        if self.objective.ctc_weight == 1.0:
+            self._validate_ctc_only(result)
+        if self.early_stopping is not None:
+            self._validate_early_stopping(result)
+        return result
+
+    def _validate_ctc_only(self, result: ValidationResult) -> None:
+        metric = self.regime.score_metric
+        if metric in CTC_METRICS:
+            result.add_error(
+                f"`regime.score_metric` is {metric}, but with `objective.ctc_weight: 1` the decoder"
+                f" is not run and has none; choose {CTC_METRICS[metric]}."
+            )
+        if self.freeze.encoder_steps != 0:
+            result.add_error(
+                "With `objective.ctc_weight: 1` only encoder and CTC head are trained, so"
+                f" `freeze.encoder_steps` must be 0: {self.freeze.encoder_steps}."
+            )
+
+    def _validate_early_stopping(self, result: ValidationResult) -> None:
+        regime = self.regime
+        if regime.score_metric is None:
+            result.add_error("`early_stopping` needs a `regime.score_metric`, such as cer.")
+        if regime.validate_every_n_steps is None and regime.validate_every_n_data_epochs is None:
+            result.add_error("`early_stopping` needs `regime.validate_every_n_steps`.")
 
 
 @dataclass(kw_only=True)

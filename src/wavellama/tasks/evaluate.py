@@ -6,7 +6,7 @@ import fairseq2.recipe  # noqa: F401  # isort: skip  # before fairseq2.evaluator
 
 import json
 from pathlib import Path
-from typing import TextIO, cast, final
+from typing import TextIO, final
 
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.evaluator import EvalUnit
@@ -14,15 +14,16 @@ from fairseq2.gang import Gangs
 from fairseq2.metrics import MetricBag
 from fairseq2.recipe import Recipe, RecipeContext
 from fairseq2.task import Task
+from torch.nn import Module
 from typing_extensions import override
 
-from wavellama.model.loss import Objective, TrainingLoss
-from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.loss import Objective
 from wavellama.tasks.config import EvalConfig
+from wavellama.tasks.networks import as_network
 from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
 from wavellama.tasks.report import write_report
 from wavellama.tasks.transcriber import Transcriber, open_split
-from wavellama.tasks.units import add_loss_metrics, count_targets, update_loss_metrics
+from wavellama.tasks.units import add_loss_metrics, update_loss_metrics
 
 
 @final
@@ -30,20 +31,21 @@ class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
     """Decodes a batch and keeps what was said beside what was recognised."""
 
     def __init__(
-        self, model: Wav2Vec2LlamaModel, transcriber: Transcriber, output_dir: Path, gangs: Gangs
+        self, model: Module, transcriber: Transcriber, output_dir: Path, gangs: Gangs
     ) -> None:
-        self._model, self._transcriber = model, transcriber
+        self._model, self._network, self._transcriber = model, as_network(model), transcriber
+        self._objective = Objective(ctc_weight=0.0 if self._network.has_decoder else 1.0)
         self._output_dir, self._gangs = output_dir, gangs
         self._file: TextIO = open_rank_file(output_dir, "hypotheses", gangs)
 
     @override
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
-        add_loss_metrics(metric_bag, Objective())
+        add_loss_metrics(metric_bag, self._objective)
 
     @override
     def process_batch(self, batch: Seq2SeqBatch, metric_bag: MetricBag) -> None:
-        loss = cast("TrainingLoss", self._model(batch, objective=Objective()))
-        update_loss_metrics(metric_bag, Objective(), loss, count_targets(batch))
+        loss = self._network.compute_loss(self._model, batch, self._objective)
+        update_loss_metrics(metric_bag, self._objective, loss)
         for row in self._transcriber.transcribe(batch):
             self._file.write(json.dumps(to_record(row), ensure_ascii=False) + "\n")
         self._file.flush()
@@ -63,8 +65,7 @@ class AsrEvaluation(Recipe):
     @override
     def create_task(self, context: RecipeContext) -> Task:
         reader, transcriber = open_split(context, context.get_config_as(EvalConfig))
-        model = context.get_model_as(Wav2Vec2LlamaModel)
-        unit = EvaluationUnit(model, transcriber, context.output_dir, context.gangs)
+        unit = EvaluationUnit(context.get_model(), transcriber, context.output_dir, context.gangs)
         return context.create_evaluator([unit], [reader])
 
     @property

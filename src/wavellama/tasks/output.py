@@ -23,10 +23,11 @@ def to_record(row: Transcription) -> Record:
         "duration": row.duration,
         "reference": row.reference,
     }
-    if row.hypothesis is not None:
-        record["hypothesis"] = row.text
-        record["score"] = row.hypothesis.score
-        record["stop_reason"] = row.hypothesis.stop_reason
+    if row.hypothesis is None:  # a CTC model: its text is the hypothesis
+        return {**record, "hypothesis": row.ctc_text}
+    record["hypothesis"] = row.text
+    record["score"] = row.hypothesis.score
+    record["stop_reason"] = row.hypothesis.stop_reason
     if row.ctc_text is not None:
         record["ctc_hypothesis"] = row.ctc_text
     return record

@@ -1,4 +1,4 @@
-"""The report of an evaluation: ``report.json`` (spec: section 6) and ``report.md``."""
+"""The report of an evaluation: ``report.json`` (spec: section 6), ``report.md``, ``report.png``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final, TypedDict
 from wavellama.errors import DataError
 from wavellama.metrics.error_rates import Edits, Scores, count_edits, macro_score, score
 from wavellama.tasks.output import Record, write_atomic
+from wavellama.tasks.plots import draw_error_rates, drawing, save_figure
 from wavellama.text.normalize import normalize_text
 
 NUM_EXAMPLES: Final = 8
@@ -32,7 +33,7 @@ class Report(TypedDict):
 
 
 def write_report(records: Sequence[Record], output_dir: Path) -> str:
-    """Write ``report.json`` and ``report.md`` about the hypotheses in ``records``.
+    """Write ``report.json``, ``report.md`` and ``report.png`` about the hypotheses in ``records``.
 
     Where there are hypotheses of the CTC head, too, ``report_ctc.json`` is about these.
 
@@ -40,15 +41,18 @@ def write_report(records: Sequence[Record], output_dir: Path) -> str:
     """
     if not records:
         raise DataError("There is nothing to report: no utterance could be read.")
-    sections = []
+    sections, bars = [], {}
     systems = {"hypothesis": ("Decoder", "report"), "ctc_hypothesis": ("CTC head", "report_ctc")}
     for column, (title, name) in systems.items():
         if column in records[0]:
             report = create_report(records, column)
             write_atomic(output_dir / f"{name}.json", json.dumps(report, indent=2) + "\n")
             sections.append(to_markdown(report, title))
+            bars[_legend(title, report["normalized"])] = report["normalized"]["languages"]
     text = "\n".join([*sections, _examples(records)])
     write_atomic(output_dir / "report.md", text)
+    with drawing(output_dir / "report.png"):
+        save_figure(draw_error_rates(bars), output_dir / "report.png")
     return text
 
 
@@ -104,6 +108,11 @@ def _examples(records: Sequence[Record]) -> str:
         for record in records[::step][:NUM_EXAMPLES]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _legend(title: str, rates: Rates) -> str:
+    every, macro = (100 * rates[name]["cer"] for name in ("overall", "macro"))
+    return f"{title}: all {every:.1f}, mean of the languages {macro:.1f}"
 
 
 def _percent(rate: float, interval: Sequence[float]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from fairseq2.logging import log
 from fairseq2.models import load_model
 from fairseq2.models.wav2vec2 import Wav2Vec2Masker
+from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from fairseq2.recipe import RecipeContext
 from fairseq2.recipe.component import ComponentManager
 from torch.nn import Module
@@ -17,14 +19,15 @@ from wavellama.model.masking import MaskerTarget
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.spectral import SpectralAugment
 from wavellama.tasks.config import FreezeSection, MaskerSection
+from wavellama.tasks.networks import as_network, model_device
+
+AsrModule: TypeAlias = Wav2Vec2LlamaModel | Wav2Vec2AsrModel
 
 ENCODER_PARTS = ("encoder_frontend", "encoder", "masker", "ctc_head")
 """Modules that ``freeze.encoder_steps`` freezes; all others belong to the decoder."""
 
 
-def set_masker(
-    context: RecipeContext, model: Wav2Vec2LlamaModel, section: MaskerSection | None
-) -> None:
+def set_masker(context: RecipeContext, model: AsrModule, section: MaskerSection | None) -> None:
     """Give the model the masker that the configuration names; without a section it keeps its own.
 
     :raises ComponentNotKnownError: there is no masker of that name.
@@ -32,16 +35,14 @@ def set_masker(
     if section is None:
         return
     resolver = context.resolver
-    resolver.resolve(MaskerTarget).model_dim = (
-        model.encoder_proj.input_dim // model.encoder_stacking
-    )
+    resolver.resolve(MaskerTarget).model_dim = as_network(model).encoder_dim
     manager = resolver.resolve(ComponentManager)
     model.masker = manager.create_component(Wav2Vec2Masker, section.name, section.config)
     if model.masker is not None:
-        model.masker.to(model.encoder_proj.weight.device)
+        model.masker.to(model_device(model))
 
 
-def set_spectral_augment(model: Wav2Vec2LlamaModel, augment: SpectralAugment) -> None:
+def set_spectral_augment(model: AsrModule, augment: SpectralAugment) -> None:
     """Let the model's filter banks be warped and masked in training.
 
     :raises ConfigError: the model computes no filter banks.
@@ -57,12 +58,12 @@ def set_spectral_augment(model: Wav2Vec2LlamaModel, augment: SpectralAugment) ->
     extractor.augment = augment
 
 
-def copy_encoder(model: Wav2Vec2LlamaModel, card: str) -> None:
+def copy_encoder(model: AsrModule, card: str) -> None:
     """Copy front end and encoder of the card's model.
 
     :raises ConfigError: the card's model has no such encoder, or one of another shape.
     """
-    source = load_model(card, device=model.encoder_proj.weight.device)
+    source = load_model(card, device=model_device(model))
     for part in ("encoder_frontend", "encoder"):
         theirs = getattr(source, part, None)
         if not isinstance(theirs, Module):
@@ -80,7 +81,7 @@ def copy_encoder(model: Wav2Vec2LlamaModel, card: str) -> None:
 class Freezer:
     """Freezes encoder and decoder for the first steps of a run."""
 
-    def __init__(self, model: Wav2Vec2LlamaModel, section: FreezeSection) -> None:
+    def __init__(self, model: Module, section: FreezeSection) -> None:
         self._section = section
         children = dict(model.named_children())
         self._encoder = [child for name, child in children.items() if name in ENCODER_PARTS]

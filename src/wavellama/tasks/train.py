@@ -5,84 +5,68 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import final
 
-from fairseq2.datasets import SyncMode
+from fairseq2.datasets import DataReader, Seq2SeqBatch, SyncMode
+from fairseq2.device import CPU
+from fairseq2.metrics import MetricBag
+from fairseq2.metrics.recorders import MetricRecorder
 from fairseq2.recipe import Recipe, RecipeContext
+from fairseq2.runtime.dependency import DependencyContainer
 from fairseq2.task import Task
 from torch.nn import Module
 from typing_extensions import override
 
 from wavellama.data.dataset import AsrDataset
 from wavellama.errors import ConfigError
-from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.tasks.config import FreezeSection, TrainConfig
+from wavellama.tasks.curves import CurveRecorder
+from wavellama.tasks.networks import as_network
 from wavellama.tasks.setup import (
+    AsrModule,
     Freezer,
     copy_encoder,
     set_masker,
     set_spectral_augment,
 )
-from wavellama.tasks.transcriber import check_vocabulary, create_transcriber
+from wavellama.tasks.stopping import create_stopper, set_early_stopper
+from wavellama.tasks.transcriber import create_transcriber
 from wavellama.tasks.units import LossUnit, ValidationUnit
 
 
 @final
 class AsrTraining(Recipe):
-    """Trains a Wav2Vec2-Llama model, new or loaded, and validates it by decoding."""
+    """Trains a Wav2Vec2-Llama or CTC model, new or loaded, and validates it by decoding."""
 
     _has_idle_parts = False
     """Whether the objective leaves decoder or CTC head without gradients."""
 
     @override
+    def register(self, container: DependencyContainer) -> None:
+        """Add the curves to what fairseq2 records; it draws what the recorders before it wrote."""
+        container.collection.register_type(MetricRecorder, CurveRecorder)
+
+    @override
     def create_task(self, context: RecipeContext) -> Task:
         config = context.get_config_as(TrainConfig)
-        section, tokenizer = config.dataset, context.get_tokenizer()
-        dataset = context.get_dataset_as(AsrDataset)
-        model = context.get_model_as(Wav2Vec2LlamaModel)
-        check_vocabulary(model, tokenizer)
-        gangs, dp_model = context.gangs, context.get_data_parallel_model()
-        options = section.reader_options(context.output_dir, section.train_split)
-        train_options = replace(
-            options,
-            shuffle=True,
-            seed=config.common.seed,
-            language_column=model.language_column_name,
-            speeds=tuple(config.augment.speeds),
-            concat_p=config.augment.concat_p,
-            num_accumulate=config.trainer.grad_accumulation.num_batches,
-            sync_mode=SyncMode.UNTIL_FIRST,
-        )
-        train_reader = dataset.create_reader(section.train_split, tokenizer, gangs, train_options)
-        valid_options = replace(
-            section.reader_options(context.output_dir, section.valid_split),
-            language_column=model.language_column_name,
-        )
-        valid_reader = dataset.create_reader(section.valid_split, tokenizer, gangs, valid_options)
-        freezer = Freezer(model, config.freeze)
-        freezer.start_step(1)
-        decode = config.objective.ctc_weight < 1.0
-        return context.create_trainer(
-            LossUnit(dp_model, model, config.objective, freezer, gangs.dp.rank),
-            train_reader,
-            [ValidationUnit(dp_model, config.objective, create_transcriber(context, decode))],
-            [valid_reader],
-        )
+        stopper = create_stopper(context, config.early_stopping)
+        as_network(context.get_model()).use_tokenizer(context.get_tokenizer())
+        train_reader, valid_reader = _open_splits(context, config)
+        train_unit, valid_unit = _create_units(context, config)
+        _check_score_metric(config.regime.score_metric, valid_unit)
+        trainer = context.create_trainer(train_unit, train_reader, [valid_unit], [valid_reader])
+        if stopper is not None:
+            set_early_stopper(trainer, stopper)
+        return trainer
 
     @override
     def setup_model(self, context: RecipeContext, model: Module, newly_initialized: bool) -> Module:
         """Give the model what the configuration names, before it is wrapped."""
-        if not isinstance(model, Wav2Vec2LlamaModel):
-            raise ConfigError(f"Cannot train a {type(model).__name__}; need wav2vec2_llama.")
-        config = context.get_config_as(TrainConfig)
-        if config.objective.ctc_weight > 0.0 and model.ctc_head is None:
-            raise ConfigError(
-                f"`objective.ctc_weight` is {config.objective.ctc_weight:g}, but the model has no"
-                " CTC head; set `model.config_overrides.ctc_head: true`."
-            )
+        config, network = context.get_config_as(TrainConfig), as_network(model)
+        assert isinstance(model, AsrModule), "as_network knows no others"
+        network.check_objective(config.objective)
         if config.encoder_from is not None and newly_initialized:
             copy_encoder(model, config.encoder_from)
-        weight = config.objective.ctc_weight
-        self._has_idle_parts = weight == 1.0 or (weight == 0.0 and model.ctc_head is not None)
-        model.reseed(config.common.seed)
+        self._has_idle_parts = network.has_idle_parts(config.objective)
+        network.reseed(config.common.seed)
         set_masker(context, model, config.masker)
         set_spectral_augment(model, config.augment.spectral)
         return model
@@ -97,3 +81,54 @@ class AsrTraining(Recipe):
     @override
     def config_kls(self) -> type[object]:
         return TrainConfig
+
+
+def _open_splits(
+    context: RecipeContext, config: TrainConfig
+) -> tuple[DataReader[Seq2SeqBatch], DataReader[Seq2SeqBatch]]:
+    """Open the splits to train on and to validate on."""
+    section, tokenizer, gangs = config.dataset, context.get_tokenizer(), context.gangs
+    dataset = context.get_dataset_as(AsrDataset)
+    network = as_network(context.get_model())
+    train_options = replace(
+        section.reader_options(context.output_dir, section.train_split, network),
+        shuffle=True,
+        seed=config.common.seed,
+        speeds=tuple(config.augment.speeds),
+        concat_p=config.augment.concat_p,
+        num_accumulate=config.trainer.grad_accumulation.num_batches,
+        sync_mode=SyncMode.UNTIL_FIRST,
+    )
+    valid_options = section.reader_options(context.output_dir, section.valid_split, network)
+    return (
+        dataset.create_reader(section.train_split, tokenizer, gangs, train_options),
+        dataset.create_reader(section.valid_split, tokenizer, gangs, valid_options),
+    )
+
+
+def _create_units(context: RecipeContext, config: TrainConfig) -> tuple[LossUnit, ValidationUnit]:
+    """Create what trains on a batch and what validates one."""
+    model, objective = context.get_model(), config.objective
+    network = as_network(model)
+    dp_model = context.get_data_parallel_model()
+    freezer = Freezer(model, config.freeze)
+    freezer.start_step(1)
+    transcriber = create_transcriber(context, decode=objective.ctc_weight < 1.0)
+    return (
+        LossUnit(dp_model, network, objective, freezer, context.gangs.dp.rank),
+        ValidationUnit(dp_model, network, objective, transcriber),
+    )
+
+
+def _check_score_metric(name: str | None, unit: ValidationUnit) -> None:
+    """Check that validation measures the score; fairseq2 would find out after the first one.
+
+    :raises ConfigError: it does not.
+    """
+    measured = MetricBag(device=CPU)
+    unit.prepare_metric_bag(measured)
+    if name is not None and name not in measured.metrics:
+        raise ConfigError(
+            f"`regime.score_metric` is {name}, which the validation of this model and objective"
+            f" does not measure; choose one of {', '.join(measured.metrics)}."
+        )

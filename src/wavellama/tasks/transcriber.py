@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from fairseq2.data.tokenizers import TokenDecoder, Tokenizer
+from fairseq2.data.tokenizers import TokenDecoder
 from fairseq2.datasets import DataReader, Seq2SeqBatch
 from fairseq2.generation import Seq2SeqGenerator
 from fairseq2.recipe import RecipeContext
 
 from wavellama.data.dataset import AsrDataset
-from wavellama.decoding.ctc import ctc_head_generate
 from wavellama.errors import ConfigError
-from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.search.types import Hypothesis
 from wavellama.tasks.config import InferenceConfig
+from wavellama.tasks.networks import Network, as_network
 
 
 @runtime_checkable
@@ -46,7 +45,7 @@ class Transcription:
     """Its text."""
 
     ctc_text: str | None
-    """What the CTC head says; None without one."""
+    """What the CTC head, or the CTC model, says; None without one."""
 
 
 class Transcriber:
@@ -57,7 +56,7 @@ class Transcriber:
 
     def __init__(
         self,
-        model: Wav2Vec2LlamaModel,
+        network: Network,
         generator: BatchGenerator | None,
         decode: TokenDecoder,
     ) -> None:
@@ -65,9 +64,9 @@ class Transcriber:
         :param generator: decodes batches; None leaves the decoder out.
         :param decode: turns tokens into text.
         """
-        self._model, self._generator, self._decode = model, generator, decode
+        self._network, self._generator, self._decode = network, generator, decode
         self.systems = [""] if generator is not None else []
-        self.systems += ["ctc_"] if model.ctc_head is not None else []
+        self.systems += ["ctc_"] if network.has_ctc else []
 
     def transcribe(self, batch: Seq2SeqBatch) -> list[Transcription]:
         """Return the best transcription of each row."""
@@ -94,9 +93,11 @@ class Transcriber:
         return [row[0] for row in self._generator.generate_batch(batch)]
 
     def _ctc_best(self, batch: Seq2SeqBatch) -> Sequence[list[int] | None]:
-        if self._model.ctc_head is None:
-            return [None] * batch.num_examples
-        return ctc_head_generate(self._model, self._model.read_batch(batch))
+        return (
+            self._network.ctc_paths(batch)
+            if self._network.has_ctc
+            else [None] * len(batch.source_seq_lens)
+        )
 
     def _to_text(self, tokens: list[int] | None) -> str | None:
         if not tokens:
@@ -110,17 +111,17 @@ def create_transcriber(context: RecipeContext, decode: bool = True) -> Transcrib
     :param decode: whether to run the decoder, not the CTC head alone.
     :raises ConfigError: the generator cannot decode batches with metadata.
     """
-    model = context.get_model_as(Wav2Vec2LlamaModel)
+    network = as_network(context.get_model())
     to_text = context.get_tokenizer().create_decoder()
-    if not decode:
-        return Transcriber(model, None, to_text)
+    if not decode or not network.has_decoder:
+        return Transcriber(network, None, to_text)
     generator: Seq2SeqGenerator = context.get_seq2seq_generator()
     if not isinstance(generator, BatchGenerator):
         raise ConfigError(
             f"The generator {type(generator).__name__} has no `generate_batch(batch)`, which"
             " recipes call."
         )
-    return Transcriber(model, generator, to_text)
+    return Transcriber(network, generator, to_text)
 
 
 def open_split(
@@ -131,35 +132,9 @@ def open_split(
     :raises ConfigError: model and tokenizer do not fit each other.
     """
     tokenizer, section = context.get_tokenizer(), config.dataset
-    model = context.get_model_as(Wav2Vec2LlamaModel)
-    check_vocabulary(model, tokenizer)
+    network = as_network(context.get_model())
+    network.use_tokenizer(tokenizer)
     dataset = context.get_dataset_as(AsrDataset)
-    options = replace(
-        section.reader_options(context.output_dir, section.valid_split),
-        language_column=model.language_column_name,
-    )
+    options = section.reader_options(context.output_dir, section.valid_split, network)
     reader = dataset.create_reader(section.valid_split, tokenizer, context.gangs, options)
     return reader, create_transcriber(context)
-
-
-def check_vocabulary(model: Wav2Vec2LlamaModel, tokenizer: Tokenizer) -> None:
-    """Check that the tokenizer makes the tokens that the model knows.
-
-    :raises ConfigError: their vocabularies differ in size or in control tokens.
-    """
-    ours, theirs = model.target_vocab_info, tokenizer.vocab_info
-    if ours.size != theirs.size:
-        raise ConfigError(
-            f"The model has a vocabulary of {ours.size} tokens, but the tokenizer has"
-            f" {theirs.size}. Choose the model's own tokenizer, or set the model's vocabulary with"
-            " `model.config_overrides`."
-        )
-    if (ours.bos_idx, ours.eos_idx, ours.pad_idx) != (
-        theirs.bos_idx,
-        theirs.eos_idx,
-        theirs.pad_idx,
-    ):
-        raise ConfigError(
-            f"BOS, EOS and padding are {ours.bos_idx}, {ours.eos_idx}, {ours.pad_idx} in the model,"
-            f" but {theirs.bos_idx}, {theirs.eos_idx}, {theirs.pad_idx} in the tokenizer."
-        )

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from wavellama.metrics.error_rates import count_edits
 from wavellama.model.loss import Objective, TrainingLoss
-from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.tasks.networks import Network
 from wavellama.tasks.setup import Freezer
 from wavellama.tasks.transcriber import Transcriber, Transcription
 from wavellama.units import samples_to_seconds
@@ -36,19 +36,19 @@ class LossUnit(TrainUnit[Seq2SeqBatch]):
     def __init__(
         self,
         dp_model: Module,
-        model: Wav2Vec2LlamaModel,
+        network: Network,
         objective: Objective,
         freezer: Freezer,
         rank: int,
     ) -> None:
         """
         :param dp_model: the model as fairseq2 wrapped it for data parallelism.
-        :param model: the same model, unwrapped.
+        :param network: the same model, unwrapped.
         :param objective: what to minimise.
         :param freezer: freezes parts of the model for some steps.
         :param rank: the data-parallel rank of this process.
         """
-        self._dp_model, self._model, self._rank = dp_model, model, rank
+        self._dp_model, self._network, self._rank = dp_model, network, rank
         self._objective, self._freezer = objective, freezer
         self._published_at = perf_counter()
 
@@ -59,19 +59,18 @@ class LossUnit(TrainUnit[Seq2SeqBatch]):
 
     @override
     def set_step_nr(self, step_nr: int) -> None:
-        self._model.start_step(step_nr, self._rank)
+        self._network.start_step(step_nr, self._rank)
         self._freezer.start_step(step_nr)
 
     @override
     def process_batch(
         self, batch: Seq2SeqBatch, metric_bag: MetricBag
     ) -> tuple[Tensor, int | None]:
-        loss: TrainingLoss = self._dp_model(batch, objective=self._objective)
-        num_targets = count_targets(batch)
-        update_loss_metrics(metric_bag, self._objective, loss, num_targets)
+        loss = self._network.compute_loss(self._dp_model, batch, self._objective)
+        update_loss_metrics(metric_bag, self._objective, loss)
         audio_secs = samples_to_seconds(sum(batch.source_seq_lens))
         metric_bag.get("audio_secs", Sum).update(audio_secs)
-        return loss.total, num_targets
+        return loss.total, loss.num_targets
 
     @override
     def process_metric_values(self, values: MutableMapping[str, object]) -> None:
@@ -87,8 +86,10 @@ class LossUnit(TrainUnit[Seq2SeqBatch]):
 class ValidationUnit(EvalUnit[Seq2SeqBatch]):
     """Computes the loss of a validation batch, decodes it, and counts the errors."""
 
-    def __init__(self, dp_model: Module, objective: Objective, transcriber: Transcriber) -> None:
-        self._dp_model, self._transcriber = dp_model, transcriber
+    def __init__(
+        self, dp_model: Module, network: Network, objective: Objective, transcriber: Transcriber
+    ) -> None:
+        self._dp_model, self._network, self._transcriber = dp_model, network, transcriber
         self._objective = Objective(ctc_weight=objective.ctc_weight)  # nothing random, no smoothing
         self._num_shown = 0
 
@@ -102,8 +103,8 @@ class ValidationUnit(EvalUnit[Seq2SeqBatch]):
 
     @override
     def process_batch(self, batch: Seq2SeqBatch, metric_bag: MetricBag) -> None:
-        loss: TrainingLoss = self._dp_model(batch, objective=self._objective)
-        update_loss_metrics(metric_bag, self._objective, loss, count_targets(batch))
+        loss = self._network.compute_loss(self._dp_model, batch, self._objective)
+        update_loss_metrics(metric_bag, self._objective, loss)
         rows = self._transcriber.transcribe(batch)
         for row in rows:
             for prefix in self._transcriber.systems:
@@ -122,11 +123,6 @@ class ValidationUnit(EvalUnit[Seq2SeqBatch]):
         log.info("{}", " | ".join(lines))
 
 
-def count_targets(batch: Seq2SeqBatch) -> int:
-    """Return the number of tokens that the loss covers: the text and one EOS of each row."""
-    return sum(length + 1 for length in batch.target_seq_lens)
-
-
 def add_loss_metrics(metric_bag: MetricBag, objective: Objective) -> None:
     """Add the losses that the objective has."""
     if objective.ctc_weight < 1.0:
@@ -135,10 +131,9 @@ def add_loss_metrics(metric_bag: MetricBag, objective: Objective) -> None:
         metric_bag.add("ctc_loss", Mean())
 
 
-def update_loss_metrics(
-    metric_bag: MetricBag, objective: Objective, loss: TrainingLoss, num_targets: int
-) -> None:
+def update_loss_metrics(metric_bag: MetricBag, objective: Objective, loss: TrainingLoss) -> None:
     """Update the mean losses per target token."""
+    num_targets = loss.num_targets
     if objective.ctc_weight < 1.0:
         metric_bag.get("nll_loss", Mean).update(loss.nll / num_targets, weight=num_targets)
     if objective.ctc_weight > 0.0:
