@@ -58,11 +58,13 @@ def plain_inputs(batch: AsrBatch, languages: Sequence[int], shown: Noise) -> Mod
 def example_inputs(batch: AsrBatch, num_examples: int, shown: Noise) -> ModelInputs:
     """Return the inputs of models that read examples before the utterance.
 
-    :raises BatchError: a row has another number of examples.
+    :raises BatchError: a row has another number of examples, or none at all are given.
     """
+    if batch.examples is None:
+        raise BatchError("This model reads context examples before the audio, but has none.")
     clips = [seq[:n] for seq, n in zip(batch.audio, batch.audio_lens, strict=True)]
     rows: list[PromptRow] = []
-    for i, (target, examples) in enumerate(zip(_targets(batch), batch.examples or [], strict=True)):
+    for i, (target, examples) in enumerate(zip(_targets(batch), batch.examples, strict=True)):
         if len(examples) != num_examples:
             raise BatchError(
                 f"Row {i} has {len(examples)} context examples, but this model reads exactly"

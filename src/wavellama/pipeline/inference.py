@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, cast
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import NamedTuple, TypeAlias, cast
 
 import torch
 from fairseq2.data.tokenizers import Tokenizer
@@ -13,7 +15,7 @@ from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
 from wavellama.audio.load import AudioInput, describe, load_audio, normalize
-from wavellama.batch import AsrBatch
+from wavellama.batch import AsrBatch, Example
 from wavellama.decoding.ctc import ctc_generate
 from wavellama.decoding.generate import best_tokens, generate
 from wavellama.errors import (
@@ -26,6 +28,18 @@ from wavellama.errors import (
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.hub import load_model, load_model_tokenizer
 from wavellama.model.model import Wav2Vec2LlamaModel
+
+
+@dataclass(frozen=True)
+class ContextExample:
+    """An example that a zero-shot model reads before the audio: what was said, and its text."""
+
+    audio: AudioInput
+    text: str
+
+
+Examples: TypeAlias = "Sequence[ContextExample] | Sequence[Sequence[ContextExample]]"
+"""The same examples for all inputs, or those of each input."""
 
 Langs: TypeAlias = "str | Sequence[str | None] | None"
 
@@ -77,16 +91,61 @@ class ASRInferencePipeline:
         :raises AudioError: the only input is bad.
         :raises UnknownLanguageError: a language code is not known.
         """
+        if self._needs_examples:
+            raise ConfigError("This model reads examples first; call `transcribe_with_context`.")
+        inputs = _as_list(inp)
+        langs = self._check_langs(lang, len(inputs))
+        return self._transcribe(inputs, batch_size, [_Side(lang=lang) for lang in langs])
+
+    def transcribe_with_context(
+        self,
+        inp: AudioInput | Sequence[AudioInput],
+        context_examples: Examples,
+        *,
+        batch_size: int = 1,
+    ) -> list[str]:
+        """Return the text of each input, after the model has read examples (ZERO_SHOT).
+
+        :param inp: one input or a list of them, as for ``transcribe``.
+        :param context_examples: one or more examples for all inputs, or a list of such lists, one
+            per input; they are repeated in order, or cut, to as many as the model reads.
+        :param batch_size: inputs that are decoded together.
+        :raises BatchError: an input has no example.
+        :raises AudioError: the audio of an example, or of the only input, is bad.
+        :raises TranscriptionError: some inputs are bad; it holds the texts of the others.
+        """
+        if not self._needs_examples:
+            raise ConfigError("This model reads no examples; call `transcribe`.")
+        inputs = _as_list(inp)
+        rows = _per_input(context_examples, len(inputs))
+        sides = [_Side(examples=self._read_examples(row)) for row in rows]
+        return self._transcribe(inputs, batch_size, sides)
+
+    def _read_examples(self, examples: Sequence[ContextExample]) -> list[Example]:
+        """Return as many examples as the model reads."""
+        model = cast("Wav2Vec2LlamaModel", self.model)
+        encode = self.tokenizer.create_encoder()
+        with_audio = model.syntax.needs_example_audio
+        chosen = list(islice(cycle(examples), model.n_context_examples))
+        read: dict[int, Example] = {}
+        for example in chosen:
+            if id(example) not in read:
+                audio = normalize(load_audio(example.audio)) if with_audio else None
+                read[id(example)] = Example(audio, encode(example.text).tolist())
+        return [read[id(example)] for example in chosen]
+
+    def _transcribe(
+        self, inputs: list[AudioInput], batch_size: int, sides: Sequence[_Side]
+    ) -> list[str]:
+        """Transcribe inputs, batch by batch; bad ones are reported when all others are done."""
         if batch_size < 1:
             raise ConfigError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        inputs = cast("list[AudioInput]", list(inp) if isinstance(inp, list | tuple) else [inp])
-        langs = self._check_langs(lang, len(inputs))
         texts: dict[int, str] = {}
         failures: dict[int, AudioError] = {}
         for begin in range(0, len(inputs), batch_size):
             places = range(begin, min(begin + batch_size, len(inputs)))
             waveforms = _load(places, inputs, failures)
-            texts |= self._transcribe_batch(waveforms, langs, inputs, failures)
+            texts |= self._transcribe_batch(waveforms, sides, inputs, failures)
         if failures and len(inputs) == 1:
             raise failures[0]
         if failures:
@@ -96,14 +155,14 @@ class ASRInferencePipeline:
     def _transcribe_batch(
         self,
         waveforms: dict[int, Tensor],
-        langs: list[str | None],
+        sides: Sequence[_Side],
         inputs: Sequence[AudioInput],
         failures: dict[int, AudioError],
     ) -> dict[int, str]:
         """Return the text of each place; a clip that is too long becomes a failure of its own."""
         places = list(waveforms)
         try:
-            chosen = [langs[place] for place in places]
+            chosen = [sides[place] for place in places]
             texts = self._transcribe_waveforms(list(waveforms.values()), chosen)
             return dict(zip(places, texts, strict=True))
         except ContextTooLongError as ex:
@@ -112,14 +171,14 @@ class ASRInferencePipeline:
                 return {}
         by_place: dict[int, str] = {}
         for place, waveform in waveforms.items():
-            by_place |= self._transcribe_batch({place: waveform}, langs, inputs, failures)
+            by_place |= self._transcribe_batch({place: waveform}, sides, inputs, failures)
         return by_place
 
-    def _transcribe_waveforms(self, waveforms: list[Tensor], langs: list[str | None]) -> list[str]:
+    def _transcribe_waveforms(self, waveforms: list[Tensor], sides: list[_Side]) -> list[str]:
         if not waveforms:
             return []
         audio = pad_sequence(waveforms, batch_first=True).to(self.device)  # (N, T)
-        tokens = self._recognise(audio, [len(waveform) for waveform in waveforms], langs)
+        tokens = self._recognise(audio, [len(waveform) for waveform in waveforms], sides)
         return [self._decode(torch.tensor(row, dtype=torch.int64)) if row else "" for row in tokens]
 
     def _check_langs(self, lang: Langs, count: int) -> list[str | None]:
@@ -138,21 +197,55 @@ class ASRInferencePipeline:
             raise BatchError(f"This model takes no language, but `lang` gives {code!r}.")
         model.lang_mapping.row(code)
 
-    def _choose_recogniser(
-        self,
-    ) -> Callable[[Tensor, list[int], list[str | None]], list[list[int]]]:
-        """Return the function from audio and languages to tokens that fits the model."""
+    @property
+    def _needs_examples(self) -> bool:
+        return isinstance(self.model, Wav2Vec2LlamaModel) and self.model.syntax.needs_examples
+
+    def _choose_recogniser(self) -> Callable[[Tensor, list[int], list[_Side]], list[list[int]]]:
+        """Return the function from audio and what goes with it to tokens that fits the model."""
         model = self.model
         if isinstance(model, Wav2Vec2LlamaModel):
-            return lambda audio, lens, langs: best_tokens(
-                generate(model, AsrBatch(audio, lens, [], langs), self.beam_search_config)
+            return lambda audio, lens, sides: best_tokens(
+                generate(model, _to_batch(audio, lens, sides), self.beam_search_config)
             )
         if isinstance(model, Wav2Vec2AsrModel):
-            return lambda audio, lens, langs: ctc_generate(model, audio, lens)
+            return lambda audio, lens, sides: ctc_generate(model, audio, lens)
         raise ConfigError(
             f"A {type(model).__name__} cannot transcribe; need a wav2vec2_llama or wav2vec2_asr"
             " model."
         )
+
+
+class _Side(NamedTuple):
+    """What goes with the audio of one input."""
+
+    lang: str | None = None
+    examples: list[Example] | None = None
+
+
+def _to_batch(audio: Tensor, lens: list[int], sides: list[_Side]) -> AsrBatch:
+    examples = [side.examples for side in sides if side.examples is not None]
+    langs = [side.lang for side in sides]
+    return AsrBatch(audio, lens, [], langs, examples if len(examples) == len(sides) else None)
+
+
+def _as_list(inp: AudioInput | Sequence[AudioInput]) -> list[AudioInput]:
+    return cast("list[AudioInput]", list(inp) if isinstance(inp, list | tuple) else [inp])
+
+
+def _per_input(examples: Examples, count: int) -> list[Sequence[ContextExample]]:
+    """Return the examples of each input.
+
+    :raises BatchError: an input has none, or there are lists for another number of inputs.
+    """
+    if examples and all(isinstance(example, ContextExample) for example in examples):
+        return [cast("Sequence[ContextExample]", examples)] * count
+    rows = cast("Sequence[Sequence[ContextExample]]", examples)
+    if len(rows) != count:
+        raise BatchError(f"`context_examples` has {len(rows)} entries for {count} inputs.")
+    if not all(rows):
+        raise BatchError("Each input needs one context example or more.")
+    return list(rows)
 
 
 def default_device() -> torch.device:

@@ -36,7 +36,7 @@ from wavellama.data.plan import ExampleSource, ReaderOptions
 from wavellama.decoding.generator import BEAM_GENERATOR
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY
 from wavellama.model.loss import Objective
-from wavellama.model.masking import NO_MASKER, NoMaskerConfig
+from wavellama.model.masking import NO_MASKER
 from wavellama.model.spectral import SpectralAugment
 from wavellama.tasks.networks import Network
 from wavellama.tasks.stopping import EarlyStoppingSection
@@ -130,7 +130,7 @@ class MaskerSection(SupportsStructure):
     name: str = NO_MASKER
     """``standard``, ``none``, or the name under which another package registered its own."""
 
-    config: object = field(default_factory=lambda: NoMaskerConfig())
+    config: object = field(default_factory=dict)
     """The masker's own configuration."""
 
     @override
