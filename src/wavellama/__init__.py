@@ -5,7 +5,7 @@ Data flows one way; a module imports only from rows below its own (docs/architec
     cli
     tasks | extension | corpora
     pipeline
-    decoding
+    decoding | alignment
     model | search | metrics
     data | prompt
     audio | text | batch
@@ -24,6 +24,7 @@ ensure_libsndfile()  # before anything below can import fairseq2
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from wavellama.alignment.aligner import align
     from wavellama.decoding.generate import generate
     from wavellama.errors import AudioError, TranscriptionError, WavellamaError
     from wavellama.model.config import (
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
     )
     from wavellama.model.hub import get_wav2vec2_llama_model_hub, load_model
     from wavellama.model.model import Wav2Vec2LlamaModel
-    from wavellama.pipeline.inference import ASRInferencePipeline
+    from wavellama.pipeline.inference import ASRInferencePipeline, ContextExample
     from wavellama.prompt.syntaxes import ModelType
     from wavellama.search.types import Hypothesis
 
 _PUBLIC = {
     "ASRInferencePipeline": "wavellama.pipeline.inference",
     "AudioError": "wavellama.errors",
+    "ContextExample": "wavellama.pipeline.inference",
     "Hypothesis": "wavellama.search.types",
     "ModelType": "wavellama.prompt.syntaxes",
     "TranscriptionError": "wavellama.errors",
@@ -48,6 +50,7 @@ _PUBLIC = {
     "Wav2Vec2LlamaModel": "wavellama.model.model",
     "Wav2Vec2LlamaStreamingConfig": "wavellama.model.config",
     "WavellamaError": "wavellama.errors",
+    "align": "wavellama.alignment.aligner",
     "generate": "wavellama.decoding.generate",
     "get_wav2vec2_llama_model_hub": "wavellama.model.hub",
     "load_model": "wavellama.model.hub",
@@ -56,6 +59,7 @@ _PUBLIC = {
 __all__ = [
     "ASRInferencePipeline",
     "AudioError",
+    "ContextExample",
     "Hypothesis",
     "ModelType",
     "TranscriptionError",
@@ -65,6 +69,7 @@ __all__ = [
     "Wav2Vec2LlamaStreamingConfig",
     "WavellamaError",
     "__version__",
+    "align",
     "generate",
     "get_wav2vec2_llama_model_hub",
     "load_model",

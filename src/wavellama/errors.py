@@ -36,12 +36,28 @@ class UnknownNameError(WavellamaError):
 
 
 class UnknownLanguageError(WavellamaError):
-    """A language code is not in the table of the model."""
+    """A language code is not in the table of the model, or means several rows of it."""
 
-    def __init__(self, code: str, near: list[str]) -> None:
+    def __init__(
+        self,
+        code: str,
+        near: list[str],
+        names: Mapping[str, str] | None = None,
+        *,
+        ambiguous: bool = False,
+    ) -> None:
+        """
+        :param near: the codes that may have been meant.
+        :param names: the names of the codes, where they are known.
+        """
         self.code, self.near = code, near
+        labels = [f"{item} ({names[item]})" if names and item in names else item for item in near]
+        if ambiguous:
+            several = f"{', '.join(labels[:-1])} and {labels[-1]}"
+            super().__init__(f"{code!r} is the code of {several}: say which of them.")
+            return
         super().__init__(
-            f"{code!r} is not a known language code.{suggestion(near)}"
+            f"{code!r} is not a known language code.{suggestion(labels)}"
             " Codes look like eng_Latn: an ISO 639-3 code and a script."
         )
 

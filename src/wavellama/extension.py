@@ -35,26 +35,10 @@ def _register_assets(container: DependencyContainer) -> None:
 
 
 def _register_models(container: DependencyContainer) -> None:
-    from fairseq2.composition import register_model_family
-
     from wavellama.model.archs import register_archs
-    from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
-    from wavellama.model.factory import create_wav2vec2_llama_model
-    from wavellama.model.interop import convert_state_dict
-    from wavellama.model.model import Wav2Vec2LlamaModel
-    from wavellama.model.sharding import apply_fsdp, apply_layerwise_checkpointing, compile_decoder
+    from wavellama.model.family import register_families
 
-    register_model_family(
-        container,
-        WAV2VEC2_LLAMA_FAMILY,
-        Wav2Vec2LlamaModel,
-        Wav2Vec2LlamaConfig,
-        factory=create_wav2vec2_llama_model,
-        state_dict_converter=convert_state_dict,
-        fsdp_applier=apply_fsdp,
-        layerwise_ac_applier=apply_layerwise_checkpointing,
-        compiler=compile_decoder,
-    )
+    register_families(container)
     register_archs(container)
 
 

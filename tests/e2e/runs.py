@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ruamel.yaml import YAML
+from torch import Tensor
 
 from tests.fakes import GOLDEN
 
@@ -23,15 +25,40 @@ def run_cli(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``wavellama ARGS`` and return what it printed and its exit code."""
     command = [str(Path(sys.executable).with_name(program)), *map(str, args)]
+    return _run(command, cwd, env)
+
+
+def run_on_two_processes(
+    *args: str | Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``torchrun --nproc-per-node 2 -m wavellama ARGS``."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    return _run([sys.executable, *launcher, "-m", "wavellama", *map(str, args)], cwd)
+
+
+def start_cli(*args: str | Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start ``wavellama ARGS`` and return at once; what it prints is appended to ``log``."""
+    command = [str(Path(sys.executable).with_name("wavellama")), *map(str, args)]
+    with log.open("ab") as file:
+        return subprocess.Popen(command, stdout=file, stderr=file, env=_environment())
+
+
+def _run(
+    command: list[str], cwd: Path | None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+        env=_environment(env),
         timeout=300,
         check=False,
     )
+
+
+def _environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
 
 
 def last_line(result: subprocess.CompletedProcess[str]) -> str:
@@ -44,6 +71,15 @@ def metrics(output_dir: Path, name: str) -> list[dict[str, Any]]:
     """Return what a run recorded under ``metrics/NAME.jsonl``."""
     text = (output_dir / "metrics" / f"{name}.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
+
+
+def weights(output_dir: Path, step_nr: int) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint, put together where FSDP cut them (along axis 0)."""
+    folder = output_dir / "checkpoints" / f"step_{step_nr}" / "model" / "pp_00" / "tp_00"
+    shards = [torch.load(file) for file in sorted(folder.glob("sdp_*.pt"))]
+    if len(shards) == 1:
+        return dict(shards[0])
+    return {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
 
 
 def write_golden_card(folder: Path, name: str, checkpoint: str | None) -> None:

@@ -29,7 +29,10 @@ EVAL = ("recipe", "asr", "eval", "toy_eval")
         ((*TRAIN, "--config", "tokenizer.name=toy_tokeniser"), ("toy_tokeniser", "toy_tokenizer")),
         ((*TRAIN, "--config", "seq2seq_generator.name=foo"), ("foo is not a known generator",)),
         ((*TRAIN, "--config", "masker.name=foo"), ("foo is not a known masker",)),
-        ((*TRAIN, "--config", "model.arch=7b_zs"), ("ZERO_SHOT", "no plain form")),
+        (
+            (*TRAIN, "--config", "model.config_overrides.context_text_only=true"),
+            ("no text-only form",),
+        ),
         ((*TRAIN, "--config", "model.arch=conformer_6m"), ("256 tokens", "has 32")),
         ((*TRAIN, "--config", "dataset.max_audio_secs=50"), ("batch_audio_secs", "(50)")),
     ],

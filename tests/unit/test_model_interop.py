@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 import torch
+from fairseq2.nn import BatchLayout
+from torch import Tensor
 
 from tests.fakes import SMALL, arch_config, merge, small_model, tiny_model
-from wavellama.model.interop import convert_state_dict
+from tests.fakes_checkpoints import ctc_config, fairseq1_ctc, fairseq1_ssl, new_model, ssl_config
+from wavellama.model.interop import (
+    convert_ctc_state_dict,
+    convert_ssl_state_dict,
+    convert_state_dict,
+    describe_kind,
+    rename_fairseq1,
+    unwrap_state_dict,
+)
 
 MASKED = merge(SMALL, {"wav2vec2_asr_config": {"use_masking": True, "spatial_mask_span_len": 4}})
 WITH_CTC = merge(SMALL, {"ctc_head": True})
@@ -79,3 +90,93 @@ def test_a_missing_weight_is_not_made_up() -> None:
     converted = convert_state_dict(ours, arch_config("tiny", SMALL))
     with pytest.raises(RuntimeError, match=r"final_proj\.weight"):
         tiny_model(SMALL).load_state_dict(converted, strict=True)
+
+
+def test_a_wrapped_module_is_unwrapped() -> None:
+    assert unwrap_state_dict({"model": {"module.a.module.b": 1}, "step": 3}) == {"a.module.b": 1}
+    assert unwrap_state_dict({"module.a": 1, "b": 2}) == {"a": 1, "b": 2}
+
+
+# fairseq1
+
+
+def _equal(converted: dict[str, object], weights: dict[str, Tensor]) -> None:
+    assert set(converted) == set(weights)
+    for name, weight in weights.items():
+        value = converted[name]
+        assert isinstance(value, Tensor)
+        torch.testing.assert_close(value, weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "wrapped"])
+@pytest.mark.parametrize("post_norm", [False, True], ids=["large_lv60k", "base"])
+def test_a_self_supervised_encoder_of_fairseq1(post_norm: bool, wrapped: bool) -> None:
+    config = ssl_config(post_norm=post_norm)
+    ours = new_model("wav2vec2", config).state_dict()
+    theirs: dict[str, Any] = fairseq1_ssl(ours)
+    assert {"mask_emb", "quantizer.vars", "encoder.pos_conv.0.weight_g"} < set(theirs)
+    if wrapped:
+        theirs = {"model": {f"module.{name}": weight for name, weight in theirs.items()}}
+    _equal(convert_ssl_state_dict(theirs, config), ours)
+    _equal(convert_ssl_state_dict(dict(ours), config), ours)
+    if not wrapped:
+        _equal(rename_fairseq1(theirs), ours)
+
+
+@pytest.mark.parametrize("post_norm", [False, True], ids=["large_lv60k", "base"])
+def test_a_ctc_model_of_fairseq1(post_norm: bool) -> None:
+    config = ctc_config(post_norm=post_norm, use_masking=True)
+    ours = new_model("wav2vec2_asr", config).state_dict()
+    theirs: dict[str, Any] = fairseq1_ctc(ours)
+    assert {"w2v_encoder.proj.bias", "w2v_encoder.w2v_model.mask_emb"} < set(theirs)
+    _equal(convert_ctc_state_dict(theirs, config), ours)
+    _equal(convert_ctc_state_dict({"model": dict(ours)}, config), ours)
+    _equal(rename_fairseq1(theirs), ours)
+
+
+def test_the_masker_of_a_ctc_model_is_treated_as_a_decoder_models(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    masked, plain = ctc_config(use_masking=True), ctc_config()
+    ours = new_model("wav2vec2_asr", masked).state_dict()
+    name = "masker.temporal_mask_embed"
+    with caplog.at_level(logging.INFO):
+        converted = convert_ctc_state_dict(fairseq1_ctc(ours), plain)  # type: ignore[arg-type]
+        assert set(converted) == set(ours) - {name}
+        again = convert_ctc_state_dict(converted, masked)
+    assert set(again) == set(ours)
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+
+
+def test_a_converted_encoder_computes_what_the_original_does() -> None:
+    config = ssl_config()
+    original = new_model("wav2vec2", config, seed=1).eval()
+    converted = new_model("wav2vec2", config, seed=2).eval()
+    weights = convert_ssl_state_dict(fairseq1_ssl(original.state_dict()), config)  # type: ignore[arg-type]
+    audio = torch.randn(1, 800)
+    layout = BatchLayout.of(audio)
+    assert not torch.equal(*(_features(model, audio, layout) for model in (original, converted)))
+    converted.load_state_dict(weights)
+    assert torch.equal(*(_features(model, audio, layout) for model in (original, converted)))
+
+
+def _features(model: Any, audio: Tensor, layout: BatchLayout) -> Tensor:
+    seqs, seqs_layout, _ = model.encoder_frontend.extract_features(audio, layout)
+    seqs, _ = model.encoder_frontend.process_features(seqs, seqs_layout)
+    encoded: Tensor = model.encoder(seqs, seqs_layout)
+    return encoded
+
+
+def test_kinds_are_told_apart_by_names() -> None:
+    ssl = new_model("wav2vec2", ssl_config()).state_dict()
+    ctc = new_model("wav2vec2_asr", ctc_config()).state_dict()
+    kinds = [small_model().state_dict(), ssl, ctc, fairseq1_ssl(ssl), fairseq1_ctc(ctc)]
+    names = [describe_kind(kind) for kind in kinds]
+    assert names == [
+        "a decoder model (wav2vec2_llama)",
+        "a self-supervised encoder (wav2vec2)",
+        "a CTC model (wav2vec2_asr)",
+        "a self-supervised encoder of fairseq1 (wav2vec2)",
+        "a CTC model of fairseq1 (wav2vec2_asr)",
+    ]
+    assert describe_kind(["conv1.weight"]) is None

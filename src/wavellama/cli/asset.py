@@ -1,9 +1,10 @@
-"""``asset list`` and ``asset show``."""
+"""``asset list``, ``asset show`` and ``asset convert``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from wavellama.errors import UnknownNameError
@@ -18,7 +19,9 @@ KINDS: Final = ("model", "tokenizer", "dataset")
 
 def add_asset_parser(subparsers: Subparsers) -> None:
     """Add the command ``asset``."""
-    asset = subparsers.add_parser("asset", help="list and show models, tokenizers and data sets")
+    asset = subparsers.add_parser(
+        "asset", help="list and show models, tokenizers and data sets; convert checkpoints"
+    )
     actions = asset.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="list the cards that fairseq2 finds")
     listing.add_argument("--kind", choices=KINDS, help="only this kind")
@@ -26,6 +29,14 @@ def add_asset_parser(subparsers: Subparsers) -> None:
     showing = actions.add_parser("show", help="print a card and its resolved configuration")
     showing.add_argument("name", metavar="NAME")
     showing.set_defaults(run=show_asset)
+    converting = actions.add_parser(
+        "convert", help="rewrite a checkpoint in fairseq2's names, as .pt or .safetensors"
+    )
+    converting.add_argument(
+        "source", type=Path, metavar="IN", help="a file, a step's checkpoint or a run's directory"
+    )
+    converting.add_argument("target", type=Path, metavar="OUT", help="FILE.pt or FILE.safetensors")
+    converting.set_defaults(run=convert_asset)
 
 
 def list_assets(args: argparse.Namespace) -> int:
@@ -60,6 +71,19 @@ def show_asset(args: argparse.Namespace) -> int:
     yaml.dump(_chain(card), sys.stdout)
     if _kind(card) == "model":
         yaml.dump({"resolved": _resolve(card)}, sys.stdout)
+    return 0
+
+
+def convert_asset(args: argparse.Namespace) -> int:
+    """Rewrite a checkpoint.
+
+    :raises ConfigError: the target's name does not tell a format.
+    :raises CheckpointError: the source cannot be read, or the target not written.
+    """
+    from wavellama.model.convert import convert_checkpoint
+
+    count = convert_checkpoint(args.source, args.target)
+    print(f"{args.target}: {count} tensors.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The command ``data``: fetch a corpus, check a data set, make a tokenizer for it."""
+"""The command ``data``: fetch a corpus, check a data set, make a tokenizer, find word times."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from wavellama.cli.align import add_align_parser
 from wavellama.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def add_data_parser(subparsers: Subparsers) -> None:
     _add_fetch(commands)
     _add_check(commands)
     _add_tokenizer(commands)
+    add_align_parser(commands)
 
 
 def _add_fetch(commands: Subparsers) -> None:

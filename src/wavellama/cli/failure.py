@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pickle import UnpicklingError
+from traceback import walk_tb
 from typing import Final
 
 from fairseq2.assets import (
@@ -82,7 +83,7 @@ def describe_failure(ex: BaseException, config_kls: type[object] | None = None) 
 
     :param config_kls: the configuration of the recipe that failed.
     """
-    known = _describe_name(ex)
+    known = _describe_name(ex) or _describe_file(ex)
     if known is None and config_kls is not None:
         known = _describe_key(ex, config_kls)
     return f"error: {known or _chain(ex)}"
@@ -90,6 +91,8 @@ def describe_failure(ex: BaseException, config_kls: type[object] | None = None) 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
     if record.getMessage().startswith(_SECRETS):
+        return False
+    if record.exc_info and record.exc_info[1] and _describe_file(record.exc_info[1]):
         return False
     if record.levelno < logging.ERROR or _UNEXPECTED in record.getMessage():
         return True
@@ -118,6 +121,16 @@ def _describe_name(ex: BaseException) -> str | None:
     return None
 
 
+def _describe_file(ex: BaseException) -> str | None:
+    """Name the file that fairseq2 could not load, where its own error does not."""
+    if not isinstance(ex, ValueError):
+        return None
+    for frame, _ in walk_tb(ex.__traceback__):
+        if frame.f_globals.get("__name__") == "fairseq2.io" and "file" in frame.f_locals:
+            return f"{frame.f_locals['file']} is damaged and cannot be loaded ({ex})."
+    return None
+
+
 def _describe_key(ex: BaseException, config_kls: type[object]) -> str | None:
     """Describe a configuration key that nothing reads."""
     match = re.search(r"extra key\(s\) ([^.\s,]+)", _chain(ex))
@@ -135,7 +148,8 @@ def _chain(ex: BaseException) -> str:
         if message and message not in messages:
             messages.append(message)
         current = current.__cause__
-    return ": ".join(message.rstrip(".") for message in messages) + "."
+    text = ": ".join(message.rstrip(".") for message in messages)
+    return text if text.endswith("?") else f"{text}."
 
 
 def _message(ex: BaseException) -> str:

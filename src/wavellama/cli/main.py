@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import wavellama
 from wavellama.cli.asset import add_asset_parser
 from wavellama.cli.data import add_data_parser
+from wavellama.cli.languages import add_languages_parser
 from wavellama.cli.recipe import add_recipe_parser
 from wavellama.cli.transcribe import add_transcribe_parser
 from wavellama.errors import WavellamaError
@@ -55,5 +56,6 @@ def create_parser() -> argparse.ArgumentParser:
     add_transcribe_parser(subparsers)
     add_recipe_parser(subparsers)
     add_asset_parser(subparsers)
+    add_languages_parser(subparsers)
     add_data_parser(subparsers)
     return parser

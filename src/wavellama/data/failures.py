@@ -10,7 +10,10 @@ from wavellama.errors import AudioError, DataError
 
 
 class AudioFailures:
-    """Collects what is wrong with the audio of a split, each file once."""
+    """Collects what is wrong with the audio of a split, each file once.
+
+    A run that goes on does not list again what it listed before.
+    """
 
     def __init__(self, path: Path | None, num_utterances: int, max_share: float) -> None:
         """
@@ -22,6 +25,7 @@ class AudioFailures:
         self._limit = max(1.0, max_share * num_utterances)
         self._num_utterances = num_utterances
         self._reasons: dict[tuple[str, float | None], str] = {}
+        self._listed = _read_list(path) if path is not None and path.is_file() else set()
 
     def add(self, utterance: Utterance, error: AudioError) -> None:
         """Note a bad utterance.
@@ -32,7 +36,7 @@ class AudioFailures:
         if key in self._reasons:
             return
         self._reasons[key] = error.reason
-        if self._path is not None:
+        if self._path is not None and (*key, error.reason) not in self._listed:
             record = {"audio": key[0], "offset": key[1], "reason": error.reason}
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -42,3 +46,13 @@ class AudioFailures:
                 f"{len(self._reasons)} of {self._num_utterances} utterances have unusable audio"
                 f"{where}, the last one {error}"
             )
+
+
+def _read_list(path: Path) -> set[tuple[str, float | None, str]]:
+    """Return what is listed already; a line that a killed run did not finish is not."""
+    listed: set[tuple[str, float | None, str]] = set()
+    for line in path.read_text("utf-8").splitlines():
+        if line.endswith("}"):
+            record = json.loads(line)
+            listed.add((record["audio"], record["offset"], record["reason"]))
+    return listed

@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 
 from wavellama.data.utterance import Utterance
 from wavellama.data.words import parse_words, write_words
-from wavellama.errors import DataError, nearest, suggestion
+from wavellama.errors import DataError, UnknownLanguageError, nearest, suggestion
 from wavellama.text.languages import language_table
 
 COLUMNS: Final = ("audio", "offset", "duration", "text", "lang", "speaker", "split", "words")
@@ -240,10 +240,14 @@ def _seconds(row: Row, key: str) -> float | None:
 
 
 def _language(row: Row) -> str | None:
-    lang, table = _optional(row, "lang"), language_table()
-    if lang is not None and lang not in table:
-        raise ValueError(f"has the unknown language {lang!r}.{suggestion(nearest(lang, table))}")
-    return lang
+    """Return the table's own code of the row's language."""
+    lang = _optional(row, "lang")
+    if lang is None:
+        return None
+    try:
+        return language_table().resolve(lang)
+    except UnknownLanguageError as ex:
+        raise ValueError(f"has the unknown language {lang!r}.{suggestion(ex.near)}") from ex
 
 
 def _to_row(utterance: Utterance, folder: Path) -> Row:

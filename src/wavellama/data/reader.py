@@ -10,7 +10,7 @@ import torch
 from fairseq2.data.data_pipeline import DataPipeline, read_sequence
 from fairseq2.data.tokenizers import Tokenizer
 from fairseq2.datasets import DataPipelineReader, DataReader, Seq2SeqBatch
-from fairseq2.gang import Gangs
+from fairseq2.gang import Gang, Gangs, ReduceOperation
 from torch import Tensor
 from typing_extensions import Self, override
 
@@ -46,7 +46,7 @@ def create_batch_reader(
     reader: DataReader[Seq2SeqBatch] = DataPipelineReader(
         pipeline, gangs, num_accumulate=options.num_accumulate, sync_mode=options.sync_mode
     )
-    return EpochReader(reader, planner)
+    return EpochReader(reader, planner, gangs.dp)
 
 
 class BatchLoader:
@@ -73,13 +73,15 @@ class BatchLoader:
         return collate(rows, self._pad_idx, self._lang_column) if rows else None
 
     def _read_row(self, plan: Plan) -> Row | None:
-        utterances = [self._utterances[index] for index in plan["indices"]]
+        utterances: list[Utterance] = []
         waveforms: list[Tensor] = []
-        for utterance in utterances:
-            waveform = self._read(utterance)
-            if waveform is None:
-                return None
-            waveforms.append(waveform)
+        for index in plan["indices"]:
+            waveform = self._read(self._utterances[index])
+            if waveform is not None:
+                utterances.append(self._utterances[index])
+                waveforms.append(waveform)
+        if not utterances:
+            return None
         joined = torch.cat(waveforms)
         if plan["speed"] != 1.0:
             joined = change_speed(joined, plan["speed"])
@@ -123,8 +125,14 @@ class BatchLoader:
 class EpochReader(DataReader[Seq2SeqBatch]):
     """A reader that tells its planner the epoch, and saves it with the rest of its state."""
 
-    def __init__(self, reader: DataReader[Seq2SeqBatch], planner: Planner) -> None:
-        self._reader, self._planner = reader, planner
+    def __init__(self, reader: DataReader[Seq2SeqBatch], planner: Planner, gang: Gang) -> None:
+        """Wrap a reader.
+
+        :param gang: the processes that read shards of the same split.
+        """
+        self._reader, self._planner, self._gang = reader, planner, gang
+        self._num_batches = 0
+        """Batches of this epoch."""
 
     @override
     def __iter__(self) -> Self:
@@ -132,20 +140,42 @@ class EpochReader(DataReader[Seq2SeqBatch]):
 
     @override
     def __next__(self) -> list[Seq2SeqBatch]:
-        return next(self._reader)
+        """Return the next batches.
+
+        :raises DataError: the epoch ends, and no process has read a single batch.
+        """
+        try:
+            batches = next(self._reader)
+        except StopIteration:
+            self._check_epoch()
+            raise
+        self._num_batches += len(batches)
+        return batches
+
+    def _check_epoch(self) -> None:
+        num_batches = torch.tensor(self._num_batches, device=self._gang.device)
+        self._gang.all_reduce(num_batches, ReduceOperation.SUM)
+        if int(num_batches) == 0:
+            raise DataError("There is nothing to read: none of the split's audio can be used.")
 
     @override
     def reset(self) -> None:
         self._planner.epoch += 1
+        self._num_batches = 0
         self._reader.reset()
 
     @override
     def state_dict(self) -> dict[str, object]:
-        return {"epoch": self._planner.epoch, "reader": self._reader.state_dict()}
+        return {
+            "epoch": self._planner.epoch,
+            "num_batches": self._num_batches,
+            "reader": self._reader.state_dict(),
+        }
 
     @override
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
         self._planner.epoch = cast("int", state_dict["epoch"])
+        self._num_batches = cast("int", state_dict["num_batches"])
         self._reader.load_state_dict(cast("dict[str, object]", state_dict["reader"]))
 
     @property

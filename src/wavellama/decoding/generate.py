@@ -9,10 +9,10 @@ from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.utils.validation import StandardObjectValidator
 
 from wavellama.batch import AsrBatch
-from wavellama.decoding.eval_mode import eval_mode
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.decoding.streaming import transcribe_rows
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.eval_mode import eval_mode
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.search.beam import StepObserver
 from wavellama.search.types import Hypothesis

@@ -16,10 +16,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wavellama.audio.causal import CausalNormalizer
 from wavellama.batch import AsrBatch
-from wavellama.decoding.eval_mode import eval_mode
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.errors import AudioError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.eval_mode import eval_mode
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.prompt.assemble import Item, PromptRow
 from wavellama.prompt.parts import Items

@@ -1,4 +1,4 @@
-"""Eval mode for as long as something is decoded."""
+"""Eval mode for as long as a model is used."""
 
 from __future__ import annotations
 

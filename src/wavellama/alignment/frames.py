@@ -1,0 +1,66 @@
+"""Which samples a frame of the encoder stands for: exact conversions, derived from the front end.
+
+A frame is computed from a stretch of samples, its receptive field. It stands for the ``stride``
+samples around the middle of that field, so frames follow each other without gaps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fairseq2.models.feature_extractor import SequenceFeatureExtractor
+from fairseq2.models.wav2vec2.feature_extractor import Wav2Vec2FeatureExtractor
+
+from wavellama.errors import ConfigError
+from wavellama.model.features import HOP, WINDOW, FilterBankExtractor
+from wavellama.units import SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """Where the frames of a front end lie in the audio; all in samples."""
+
+    stride: int
+    """From the beginning of one frame's field to the next."""
+
+    field: int
+    """The receptive field of a frame."""
+
+    shortest: int
+    """The shortest audio that gives a frame: less than ``field`` where the last frame may be
+    filled up with zeros."""
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return how many frames the front end computes from ``num_samples``."""
+        return max(0, (num_samples - self.shortest) // self.stride + 1)
+
+    def samples_of(self, begin: int, end: int) -> tuple[int, int]:
+        """Return the samples from which the frames ``begin`` to ``end`` (excluded) are computed."""
+        return begin * self.stride, (end - 1) * self.stride + self.field
+
+    def seconds(self, frame: float) -> float:
+        """Return when a frame begins; the fraction of a frame lies within it."""
+        return (frame * self.stride + (self.field - self.stride) / 2) / SAMPLE_RATE
+
+
+def frame_grid(extractor: SequenceFeatureExtractor | None) -> FrameGrid:
+    """Return the grid of a model's front end.
+
+    :raises ConfigError: the front end does not read waveforms.
+    """
+    if isinstance(extractor, FilterBankExtractor):
+        return FrameGrid(extractor.stride * HOP, (extractor.stride - 1) * HOP + WINDOW, WINDOW)
+    if isinstance(extractor, Wav2Vec2FeatureExtractor):
+        return _convolution_grid(extractor)
+    raise ConfigError(
+        f"The times of a {type(extractor).__name__}'s frames are not known; alignment needs a model"
+        " that reads waveforms."
+    )
+
+
+def _convolution_grid(extractor: Wav2Vec2FeatureExtractor) -> FrameGrid:
+    stride, field = 1, 1
+    for _, kernel_size, layer_stride in extractor.layer_descs:
+        field += (kernel_size - 1) * stride
+        stride *= layer_stride
+    return FrameGrid(stride, field, field)

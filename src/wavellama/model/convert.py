@@ -1,0 +1,122 @@
+"""Checkpoints rewritten in fairseq2's names, as a torch archive or as safetensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import torch
+from fairseq2.assets import StandardAssetStore
+from fairseq2.checkpoint import ModelMetadataLoader
+from fairseq2.device import CPU
+from fairseq2.gang import create_fake_gangs
+from fairseq2.model_checkpoint import (
+    CorruptModelCheckpointError,
+    ModelCheckpointLoadOptions,
+    get_model_checkpoint_loader,
+)
+from fairseq2.runtime.dependency import get_dependency_resolver
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wavellama.errors import CheckpointError, ConfigError
+from wavellama.model.checkpoint import find_checkpoint_file, open_checkpoint
+from wavellama.model.fetch import local_path
+from wavellama.model.interop import rename_fairseq1
+from wavellama.model.trained_run import find_trained_run
+
+Writer: TypeAlias = Callable[[dict[str, Tensor], Path], None]
+
+WRITERS: Final[Mapping[str, Writer]] = {
+    ".pt": torch.save,
+    ".safetensors": partial(save_file, metadata={"format": "pt"}),
+}
+"""What a converted checkpoint may be, by the end of its name."""
+
+
+def convert_checkpoint(source: Path, target: Path) -> int:
+    """Write the weights of ``source`` to ``target``, and return how many tensors they are.
+
+    The target appears when it is complete, and replaces what had its name; weights keep their
+    data types. fairseq1's names become fairseq2's.
+
+    :param source: a checkpoint file, the checkpoint of a training step, or the output directory of
+        a training run, of which the best checkpoint is taken, or the last if there are no scores.
+    :param target: a file whose name ends in ``.pt`` or ``.safetensors``.
+    :raises ConfigError: the target's name has another end, or the run has no checkpoint.
+    :raises CheckpointError: the source cannot be read, or the target not written.
+    """
+    write = WRITERS.get(target.suffix)
+    if write is None:
+        raise ConfigError(f"{target} must end in {' or '.join(WRITERS)}, which tells its format.")
+    weights = _check_tensors(source, rename_fairseq1(_read(source)))
+    try:
+        with _complete(target) as file:
+            write(weights, file)
+    except (OSError, RuntimeError, SafetensorError) as ex:
+        reason = getattr(ex, "strerror", None) or str(ex).strip().partition("\n")[0]
+        raise CheckpointError(f"{target} cannot be written: {reason}.") from None
+    return len(weights)
+
+
+def _read(source: Path) -> dict[str, object]:
+    folder = _find_step(source) if source.is_dir() else source
+    file = find_checkpoint_file(folder)
+    if file is not None or not folder.is_dir():
+        return open_checkpoint(file or folder)
+    if (folder / "pp_00" / "tp_01").exists():
+        raise CheckpointError(f"{folder} is cut for tensor parallelism, which is not understood.")
+    options = ModelCheckpointLoadOptions(gangs=create_fake_gangs(CPU), mmap=True)
+    try:
+        return dict(get_model_checkpoint_loader().lazy_load(folder, {}, options))
+    except CorruptModelCheckpointError as ex:
+        raise CheckpointError(str(ex)) from None
+
+
+def _find_step(folder: Path) -> Path:
+    """Return the folder of the weights: of a step, or of the step to take from a run."""
+    if (folder / "model" / "pp_00").is_dir():
+        return folder / "model"
+    if (folder / "pp_00").is_dir() or find_checkpoint_file(folder) is not None:
+        return folder
+    run = find_trained_run(str(folder))
+    if run is None:
+        return folder
+    provider = get_dependency_resolver().resolve(ModelMetadataLoader).load(run.checkpoint_dir)
+    card = StandardAssetStore([provider]).retrieve_card(run.checkpoint)
+    return local_path(card.field("checkpoint").as_uri())
+
+
+def _check_tensors(source: Path, weights: Mapping[str, object]) -> dict[str, Tensor]:
+    """Return the weights, each with memory of its own, which safetensors insists on."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, weight in weights.items():
+        if not isinstance(weight, Tensor):
+            raise CheckpointError(f"{source} holds other than named tensors: {name} is none.")
+        memory = weight.untyped_storage()
+        shared = memory.data_ptr() in seen or memory.nbytes() != weight.nbytes
+        seen.add(memory.data_ptr())
+        tensors[name] = weight.clone().contiguous() if shared else weight.contiguous()
+    if not tensors:
+        raise CheckpointError(f"{source} holds no tensors.")
+    return tensors
+
+
+@contextmanager
+def _complete(target: Path) -> Iterator[Path]:
+    """Give a name to write to, which becomes ``target`` if nothing fails."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    draft.touch()
+    mode = draft.stat().st_mode  # what the user wants of new files; safetensors makes them private
+    try:
+        yield draft
+        draft.chmod(mode)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,119 @@
+"""Where a card's checkpoint comes from: a file, or a download that resumes; and its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from fairseq2.assets import AssetCard, AssetDirectoryAccessor, AssetDownloadManager
+from fairseq2.runtime.dependency import DependencyResolver
+from fairseq2.utils.progress import ProgressReporter
+from fairseq2.utils.uri import Uri
+
+from wavellama.errors import CheckpointError, ConfigError
+from wavellama.model.download import download
+
+CHECKSUM_FIELD: Final = "checkpoint_sha256"
+"""The optional field of a card with the SHA-256 of its checkpoint, in hexadecimal digits."""
+
+
+@dataclass(frozen=True)
+class CheckpointFetcher:
+    """Brings the checkpoint of a card to this machine, where fairseq2 finds it."""
+
+    cache_dir: Path
+    """fairseq2's own cache of assets."""
+
+    downloads: AssetDownloadManager
+    """fairseq2's downloads: they find what is in the cache, and unpack archives."""
+
+    progress: ProgressReporter
+
+    @classmethod
+    def create(cls, resolver: DependencyResolver) -> CheckpointFetcher:
+        """Create the fetcher that belongs to a container."""
+        return cls(
+            resolver.resolve(AssetDirectoryAccessor).get_cache_dir(),
+            resolver.resolve(AssetDownloadManager),
+            resolver.resolve(ProgressReporter, key="download_reporter"),
+        )
+
+    def fetch(self, card: AssetCard) -> None:
+        """Download the card's checkpoint, unless it is there, and verify its checksum.
+
+        :raises ConfigError: the card names no checkpoint, or one that nothing can fetch.
+        :raises CheckpointError: the file is missing, incomplete, or not the one that was meant.
+        """
+        uri = _checkpoint_uri(card)
+        if uri.scheme not in self.downloads.supported_schemes:
+            raise ConfigError(
+                f"The card {card.name} asks for {uri}, and checkpoints come by"
+                f" {', '.join(sorted(self.downloads.supported_schemes))} only."
+            )
+        if uri.scheme == "file" and not local_path(uri).exists():
+            raise CheckpointError(
+                f"{local_path(uri)} is not found; the card {card.name} names it as its checkpoint."
+            )
+        if uri.scheme in ("http", "https"):
+            self._download(uri)
+        checksum = card.maybe_get_field(CHECKSUM_FIELD)
+        if checksum is not None:
+            path = local_path(uri) if uri.scheme == "file" else self.downloads.download_model(uri)
+            verify_sha256(path, checksum.as_(str), self.cache_dir / "verified")
+
+    def _download(self, uri: Uri) -> None:
+        """Put the file where fairseq2's download would leave it before unpacking."""
+        name = hashlib.sha1(str(uri).encode()).hexdigest()[:24]
+        ready = [self.cache_dir / name, self.cache_dir / f"{name}.download"]
+        if not any(path.exists() for path in ready):
+            download(str(uri), ready[1], self.progress)
+
+
+def local_path(uri: Uri) -> Path:
+    """Return the path of a ``file`` URI."""
+    return Path(unquote(uri.path))
+
+
+def verify_sha256(path: Path, expected: str, memory: Path) -> None:
+    """Compare the SHA-256 of a file with the one expected; a file that passed is not read again.
+
+    :param memory: a folder that remembers which files, in which state, have passed.
+    :raises ConfigError: the path is a folder.
+    :raises CheckpointError: the sums differ.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder, and `{CHECKSUM_FIELD}` is the sum of one file.")
+    state = path.stat()
+    seal = f"{expected.lower()} {state.st_size} {state.st_mtime_ns}"
+    note = memory / hashlib.sha1(str(path.resolve()).encode()).hexdigest()
+    if note.is_file() and note.read_text("utf-8") == seal:
+        return
+    found = sha256_of(path)
+    if found != expected.lower():
+        raise CheckpointError(
+            f"{path} is damaged or another file: its SHA-256 is {found}, and the card expects"
+            f" {expected.lower()}; delete it and fetch it again."
+        )
+    memory.mkdir(parents=True, exist_ok=True)
+    note.write_text(seal, "utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _checkpoint_uri(card: AssetCard) -> Uri:
+    field = card.maybe_get_field("checkpoint")
+    if field is None:
+        raise ConfigError(
+            f"The card {card.name} names no checkpoint, so there are no weights to load."
+        )
+    return field.as_uri()

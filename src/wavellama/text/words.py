@@ -1,0 +1,52 @@
+"""What a word is, in scripts with and without spaces between words."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import regex
+
+UNSPACED_SCRIPTS: Final = ("Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr", "Tibt")
+"""Scripts that are written without spaces between words, as language codes name them."""
+
+_OPENING: Final = r"[\p{Ps}\p{Pi}]"
+_LETTER: Final = (
+    r"(?!\p{P})[\p{scx=Hani}\p{scx=Hira}\p{scx=Kana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+)
+_SYLLABLE: Final = r"(?:(?!\p{P})\p{Tibetan})+"
+
+_UNIT: Final = regex.compile(
+    rf"\p{{P}}*(?:(?={_LETTER})\p{{LOE}}*\X\p{{M}}*"  # LOE: Thai and Lao vowels written first
+    rf"|{_SYLLABLE}"
+    rf"|(?:(?!{_OPENING}*(?:{_LETTER}|{_SYLLABLE}))\X)+)"
+    rf"(?:(?!{_OPENING})\p{{P}})*"
+    r"|\p{P}+"
+)
+"""A character with its marks, a Tibetan syllable, or a stretch of other scripts; each with the
+punctuation around it."""
+
+
+class TextWord(NamedTuple):
+    """A word as it stands in a text."""
+
+    text: str
+
+    spaced: bool
+    """Whether white space stands between it and the word before it."""
+
+
+def split_words(text: str, lang: str | None = None) -> list[TextWord]:
+    """Return the words of ``text``, punctuation included.
+
+    Words end at white space. In scripts without spaces between words each character, with its
+    marks, is one (in Tibetan each syllable); which words are meant would take a dictionary.
+
+    :param lang: the language code. If its script has spaces, white space alone separates words,
+        even around foreign characters; without one, every character goes by its own script.
+    """
+    by_character = lang is None or lang.rpartition("_")[2].capitalize() in UNSPACED_SCRIPTS
+    words: list[TextWord] = []
+    for chunk in text.split():
+        units = _UNIT.findall(chunk) if by_character else [chunk]
+        words += [TextWord(unit, i == 0 and bool(words)) for i, unit in enumerate(units)]
+    return words
