@@ -106,7 +106,7 @@ def test_all_good_rows_exit_with_0_and_the_whole_file_is_replaced(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--model", "algin"), "aligne is not a known model card. Did you mean aligner"),
+        (("--model", "alignr"), "alignr is not a known model card. Did you mean aligner"),
         (("--tokenizer", "mini_tokenizer"), "vocabulary of 32 tokens, but the tokenizer has 72"),
     ],
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from wavellama.errors import ConfigError, SyntaxNotAvailableError
+from wavellama.prompt.describe import describe_syntaxes
 from wavellama.prompt.parts import Audio, Language, Part, Text, Token, is_covered
 from wavellama.prompt.syntax import Syntax
 from wavellama.prompt.syntaxes import LLM_ASR, LLM_ASR_LID, ModelType, select_syntax
@@ -74,3 +77,9 @@ def test_a_form_that_does_not_exist_is_refused_by_name(
     assert caught.value.form == form
     assert model_type.name in str(caught.value)
     assert form in str(caught.value)
+
+
+def test_the_page_about_prompts_is_current() -> None:
+    """If not: python -m wavellama.prompt.describe > docs/prompts.md"""
+    page = Path(__file__).parents[2] / "docs" / "prompts.md"
+    assert page.read_text("utf-8") == describe_syntaxes()

@@ -1,0 +1,125 @@
+"""How fast training is, where its time goes, and whether it ever waits for data.
+
+``python benchmarks/train.py`` runs the stages of ``make demo`` for some steps each, by the real
+command line in one process with one thread, and prints for each the seconds of audio trained on per
+second and the share of the time spent waiting for data. Beside it: the seconds of audio per second
+that the reader alone delivers, and the operations that one training step spends its time in
+(``--profile``). The last line is a JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from fairseq2.data.tokenizers import load_tokenizer
+from fairseq2.datasets import DataReader, Seq2SeqBatch
+from fairseq2.gang import create_fake_gangs
+from torch.profiler import ProfilerActivity, profile
+
+import wavellama
+from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
+from wavellama.data.plan import ReaderOptions
+from wavellama.model.loss import Objective
+from wavellama.units import samples_to_seconds
+
+STAGES = {
+    "ctc": ["demo_ctc"],
+    "joint": ["demo_ctc", "objective.ctc_weight=0.4", "regime.score_metric=cer"],
+}
+SPEEDS = (0.87, 0.93, 1.0, 1.07, 1.14)
+
+
+def run_stage(recipe: str, overrides: Sequence[str], num_steps: int) -> dict[str, float]:
+    """Train for ``num_steps`` after a warm-up of as many; return what the run recorded."""
+    regime = {
+        "num_steps": 2 * num_steps,
+        "publish_metrics_every_n_steps": num_steps,
+        "validate_every_n_steps": "null",
+        "checkpoint_every_n_steps": "null",
+    }
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "wavellama", "recipe", "asr", "train", recipe]
+        command += ["--output-dir", out, "--no-rich", "--config", *overrides]
+        command += [f"regime.{key}={value}" for key, value in regime.items()]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
+        lines = (Path(out) / "metrics" / "train.jsonl").read_text().splitlines()
+    row = json.loads(lines[-1])
+    seconds = row["Data Time"] + row["Compute Time"]
+    return {
+        "audio_secs_per_sec": row["Audio Seconds per Second"],
+        "waiting_for_data": row["Data Time"] / seconds,
+    }
+
+
+def create_reader() -> DataReader[Seq2SeqBatch]:
+    """Open the demo's training split as the recipe does."""
+    options = ReaderOptions(batch_audio_secs=40, max_audio_secs=12, shuffle=True, concat_p=0.15)
+    dataset = open_manifest_dataset(
+        ManifestDatasetConfig(path=Path("wavellama.assets/corpora/mini"))
+    )
+    gangs = create_fake_gangs(torch.device("cpu"))
+    tokenizer = load_tokenizer("mini_tokenizer")
+    return dataset.create_reader("train", tokenizer, gangs, replace(options, speeds=SPEEDS))
+
+
+def measure_reader(num_batches: int) -> float:
+    """Return the seconds of audio per second that the reader delivers, the first epoch included."""
+    reader = create_reader()
+    audio_secs, begin, num_read = 0.0, perf_counter(), 0
+    while num_read < num_batches:
+        for (batch,) in reader:
+            audio_secs += samples_to_seconds(sum(batch.source_seq_lens))
+            num_read += 1
+        reader.reset()
+    return audio_secs / (perf_counter() - begin)
+
+
+def profile_steps(run_dir: str, num_steps: int) -> list[dict[str, object]]:
+    """Return the operations in which training steps spend most of their time."""
+    model = wavellama.load_model(run_dir)
+    model.train()
+    batches = [batch for (batch,) in create_reader()][: num_steps + 1]
+    objective = Objective(ctc_weight=0.4)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for batch in batches:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model(batch, objective=objective)
+            loss.total.backward()
+            model.zero_grad()
+    events = profiler.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    events = sorted(events, key=lambda event: -event.self_cpu_time_total)
+    return [{"op": e.key, "share": e.self_cpu_time_total / total} for e in events[:15]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=40, help="steps of each stage (%(default)s)")
+    parser.add_argument("--profile", metavar="RUN_DIR", help="profile the model of this run, too")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    result: dict[str, object] = {
+        name: run_stage(recipe, overrides, args.steps)
+        for name, (recipe, *overrides) in STAGES.items()
+    }
+    result["reader_audio_secs_per_sec"] = measure_reader(args.steps)
+    if args.profile:
+        result["profile"] = profile_steps(args.profile, 5)
+    for name, value in result.items():
+        print(name, value)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
