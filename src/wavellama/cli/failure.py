@@ -92,7 +92,7 @@ def describe_failure(ex: BaseException, config_kls: type[object] | None = None) 
 def _is_wanted(record: logging.LogRecord) -> bool:
     if record.getMessage().startswith(_SECRETS):
         return False
-    if record.exc_info and record.exc_info[1] and _describe_file(record.exc_info[1]):
+    if _is_about_a_file(record):
         return False
     if record.levelno < logging.ERROR or _UNEXPECTED in record.getMessage():
         return True
@@ -102,6 +102,11 @@ def _is_wanted(record: logging.LogRecord) -> bool:
         if frame.f_code.co_name == "_handle_errors":
             return False
     return True
+
+
+def _is_about_a_file(record: logging.LogRecord) -> bool:
+    ex = record.exc_info[1] if record.exc_info else None
+    return ex is not None and _describe_file(ex) is not None
 
 
 def _describe_name(ex: BaseException) -> str | None:
