@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= 2
 CHECKS := "ruff check ." "ruff format --check ." mypy lint-imports codespell \
   "pytest tests/unit/test_size_budget.py"
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 # An active conda environment makes fairseq2 look there, and only there, for its libraries.
 unexport CONDA_PREFIX PYTHONPATH PYTHONHOME
