@@ -20,13 +20,14 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
+import wavellama  # isort: skip  # before fairseq2, for which it loads libsndfile
+
 import torch
 from fairseq2.data.tokenizers import load_tokenizer
 from fairseq2.datasets import DataReader, Seq2SeqBatch
 from fairseq2.gang import create_fake_gangs
 from torch.profiler import ProfilerActivity, profile
 
-import wavellama
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
 from wavellama.model.loss import Objective

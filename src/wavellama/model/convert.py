@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import torch
-from fairseq2.assets import StandardAssetStore
-from fairseq2.checkpoint import ModelMetadataLoader
 from fairseq2.device import CPU
 from fairseq2.gang import create_fake_gangs
 from fairseq2.model_checkpoint import (
@@ -19,7 +17,6 @@ from fairseq2.model_checkpoint import (
     ModelCheckpointLoadOptions,
     get_model_checkpoint_loader,
 )
-from fairseq2.runtime.dependency import get_dependency_resolver
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -27,6 +24,7 @@ from torch import Tensor
 from wavellama.errors import CheckpointError, ConfigError
 from wavellama.model.checkpoint import find_checkpoint_file, open_checkpoint
 from wavellama.model.fetch import local_path
+from wavellama.model.hub import load_run_card
 from wavellama.model.interop import rename_fairseq1
 from wavellama.model.trained_run import find_trained_run
 
@@ -87,9 +85,7 @@ def _find_step(folder: Path) -> Path:
     run = find_trained_run(str(folder))
     if run is None:
         return folder
-    provider = get_dependency_resolver().resolve(ModelMetadataLoader).load(run.checkpoint_dir)
-    card = StandardAssetStore([provider]).retrieve_card(run.checkpoint)
-    return local_path(card.field("checkpoint").as_uri())
+    return local_path(load_run_card(run).field("checkpoint").as_uri())
 
 
 def _check_tensors(source: Path, weights: Mapping[str, object]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torch.nn import Module
 from wavellama.errors import ConfigError, UnknownNameError
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.model.trained_run import find_trained_run
+from wavellama.model.trained_run import TrainedRun, find_trained_run
 
 get_wav2vec2_llama_model_hub = ModelHubAccessor(
     WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaModel, Wav2Vec2LlamaConfig
@@ -63,13 +63,17 @@ def load_model_tokenizer(name: str) -> Tokenizer:
     return load_tokenizer(run.tokenizer)
 
 
+def load_run_card(run: TrainedRun) -> AssetCard:
+    """Return the card of the checkpoint to use of a training run."""
+    provider = get_dependency_resolver().resolve(ModelMetadataLoader).load(run.checkpoint_dir)
+    return StandardAssetStore([provider]).retrieve_card(run.checkpoint)
+
+
 def _find_card(name: str) -> AssetCard:
-    resolver = get_dependency_resolver()
     run = find_trained_run(name)
     if run is not None:
-        provider = resolver.resolve(ModelMetadataLoader).load(run.checkpoint_dir)
-        return StandardAssetStore([provider]).retrieve_card(run.checkpoint)
-    store = resolver.resolve(AssetStore)
+        return load_run_card(run)
+    store = get_dependency_resolver().resolve(AssetStore)
     card = store.maybe_retrieve_card(name)
     if card is None or not card.has_field("model_family"):
         raise UnknownNameError(

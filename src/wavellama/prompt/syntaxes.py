@@ -52,10 +52,7 @@ ZERO_SHOT: Final = Syntax(
         Token("ctx_start"),
         _EXAMPLE,
         Token("ctx_end"),
-        Audio(),
-        Token(BOS),
-        Text(),
-        Token(EOS, loss=True),
+        *LLM_ASR.parts,
     ),
     special_tokens=_CONTEXT,
 )
@@ -73,10 +70,7 @@ ZERO_SHOT_TEXT_ONLY: Final = Syntax(
         Token("ctx_start"),
         Repeat(Items.EXAMPLES, (Token("ex_start"), Text(loss=False), Token("ex_end"))),
         Token("ctx_end"),
-        Audio(),
-        Token(BOS),
-        Text(),
-        Token(EOS, loss=True),
+        *LLM_ASR.parts,
     ),
     special_tokens=_CONTEXT,
 )
