@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,9 @@ from tests.fakes import (
     random_table,
     table_row,
 )
+from tests.property.textbook import beam_of, naive_beam
 from wavellama.search.beam import BeamSearch, SearchOptions
+from wavellama.search.constraints import AllowedTokens, BannedTokens, Constraint, ForcedPrefix
 from wavellama.search.greedy import GreedySearch
 from wavellama.search.stopping import RepetitionGuard
 from wavellama.search.types import Hypothesis
@@ -36,11 +40,26 @@ VOCAB_SIZE = 4
 MAX_LENS = st.integers(1, 3)
 
 
+WORDS = [token for token in range(VOCAB_SIZE) if token != EOS]
+"""The tokens that a text is made of."""
+
+CONSTRAINTS: st.SearchStrategy[Constraint] = st.one_of(
+    st.builds(AllowedTokens, st.sets(st.sampled_from(WORDS)), st.just(EOS)),
+    st.builds(BannedTokens, st.sets(st.sampled_from(WORDS))),
+    st.builds(ForcedPrefix, st.lists(st.sampled_from(WORDS), max_size=4)),
+)
+
+
 def _beam(
-    rows: list[LogProbs], max_lens: list[int], beam_size: int, *, length_norm: bool = False
+    rows: list[LogProbs],
+    max_lens: list[int],
+    beam_size: int,
+    *,
+    length_norm: bool = False,
+    constraints: Sequence[Constraint] = (),
 ) -> list[list[Hypothesis]]:
-    search = BeamSearch(SearchOptions(beam_size, EOS, length_norm))
-    return search.run(TableDecoder(rows), max_lens)
+    options = SearchOptions(beam_size, EOS, length_norm, constraints=constraints)
+    return BeamSearch(options).run(TableDecoder(rows), max_lens)
 
 
 def _key(hypothesis: Hypothesis) -> tuple[tuple[int, ...], bool]:
@@ -62,6 +81,31 @@ def test_a_wide_beam_finds_everything_in_order(
     assert len(hypotheses) == len(paths)
     expected = sorted((p.score(length_norm=length_norm) for p in paths.values()), reverse=True)
     assert [h.score for h in hypotheses] == pytest.approx(expected, abs=1e-9)
+
+
+@given(TABLES, MAX_LENS, st.sets(st.sampled_from(WORDS)), st.booleans())
+def test_a_constrained_beam_finds_everything_allowed_with_its_own_score(
+    row: LogProbs, max_len: int, tokens: set[int], banned: bool
+) -> None:
+    allowed = set(WORDS) - tokens if banned else tokens
+    constraint = BannedTokens(tokens) if banned else AllowedTokens(tokens, EOS)
+    (hypotheses,) = _beam([row], [max_len], WIDE, constraints=[constraint])
+    paths = {key: path for key, path in _all(row, max_len).items() if set(key[0]) <= allowed}
+    assert {_key(h): h.score for h in hypotheses} == pytest.approx(
+        {key: path.score() for key, path in paths.items()}, abs=1e-9
+    )
+
+
+@given(TABLES, MAX_LENS, st.lists(st.sampled_from(WORDS), max_size=4))
+def test_a_beam_with_a_forced_prefix_finds_everything_that_begins_so(
+    row: LogProbs, max_len: int, prefix: list[int]
+) -> None:
+    (hypotheses,) = _beam([row], [max_len], WIDE, constraints=[ForcedPrefix(prefix)])
+    begin = tuple(prefix[:max_len])
+    paths = {k: path for k, path in _all(row, max_len).items() if k[0][: len(begin)] == begin}
+    assert {_key(h): h.score for h in hypotheses} == pytest.approx(
+        {key: path.score() for key, path in paths.items()}, abs=1e-9
+    )
 
 
 @given(TABLES, MAX_LENS, st.integers(1, 12), st.booleans())
@@ -117,17 +161,25 @@ GUARDS = st.sampled_from([None, RepetitionGuard(4, 0.5), RepetitionGuard(6, 0.9)
 
 
 @settings(max_examples=80)
-@given(st.lists(TABLES, min_size=1, max_size=4), st.data(), st.booleans(), GUARDS)
+@given(
+    st.lists(TABLES, min_size=1, max_size=4),
+    st.data(),
+    st.booleans(),
+    GUARDS,
+    st.lists(CONSTRAINTS, max_size=1),
+)
 def test_a_beam_of_one_equals_greedy_search(
     rows: list[LogProbs],
     data: st.DataObject,
     length_norm: bool,
     guard: RepetitionGuard | None,
+    constraints: list[Constraint],
 ) -> None:
     max_lens = [data.draw(st.integers(1, 12)) for _ in rows]
-    greedy = GreedySearch(EOS, length_norm, guard).run(TableDecoder(rows), max_lens)
-    beam = BeamSearch(SearchOptions(1, EOS, length_norm, guard)).run(TableDecoder(rows), max_lens)
-    assert greedy == beam
+    greedy = GreedySearch(EOS, length_norm, guard, constraints)
+    options = SearchOptions(1, EOS, length_norm, guard, constraints)
+    expected = greedy.run(TableDecoder(rows), max_lens)
+    assert BeamSearch(options).run(TableDecoder(rows), max_lens) == expected
 
 
 @given(TABLES, st.integers(1, 9), st.booleans())
@@ -169,25 +221,6 @@ def test_the_guard_keeps_a_prefix_from_which_the_rest_follows(
         assert keep <= len(prefix) + len(period)
 
 
-def _naive_beam(
-    row: LogProbs, max_len: int, beam_size: int, length_norm: bool
-) -> list[tuple[tuple[int, ...], float]]:
-    """The textbook: every finished hypothesis and every continuation competes, the best stay."""
-    beams: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
-    for _ in range(max_len):
-        candidates = []
-        for tokens, score in beams:
-            if tokens and tokens[-1] == EOS:
-                candidates.append((tokens, score))
-                continue
-            n = len(tokens)
-            for token, logprob in enumerate(row(tokens).tolist()):
-                new = (score * n + logprob) / (n + 1) if length_norm else score + logprob
-                candidates.append(((*tokens, token), new))
-        beams = sorted(candidates, key=lambda beam: -beam[1])[:beam_size]
-    return beams
-
-
 @settings(max_examples=150)
 @given(st.integers(0, 2**16), st.integers(1, 8), st.integers(1, 8), st.booleans())
 def test_a_beam_of_any_size_equals_the_textbook(
@@ -195,7 +228,6 @@ def test_a_beam_of_any_size_equals_the_textbook(
 ) -> None:
     row = prefix_row(VOCAB_SIZE, seed)
     (hypotheses,) = _beam([row], [max_len], beam_size, length_norm=length_norm)
-    expected = _naive_beam(row, max_len, beam_size, length_norm)
-    emitted = [(*h.tokens, EOS) if h.finished else tuple(h.tokens) for h in hypotheses]
-    assert emitted == [tokens for tokens, _ in expected]
+    expected = naive_beam(row, max_len, beam_size, length_norm=length_norm)
+    assert [beam_of(h) for h in hypotheses] == [tokens for tokens, _ in expected]
     assert [h.score for h in hypotheses] == pytest.approx([s for _, s in expected], abs=1e-9)

@@ -15,6 +15,7 @@ from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.eval_mode import eval_mode
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.search.beam import StepObserver
+from wavellama.search.constraints import Constraint
 from wavellama.search.types import Hypothesis
 
 
@@ -24,6 +25,7 @@ def generate(
     batch: Seq2SeqBatch | AsrBatch,
     config: Wav2Vec2LlamaBeamSearchConfig | None = None,
     *,
+    constraints: Sequence[Constraint] = (),
     observer: StepObserver | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the hypotheses of each row, best first, at most ``config.nbest``.
@@ -33,8 +35,11 @@ def generate(
     one hypothesis per row, the best ones of its segments joined (see ``decoding.streaming``).
 
     :param config: how to search; None takes the model's own ``beam_search_config``.
+    :param constraints: which tokens may follow in the text of each row (streaming: of each
+        segment), such as ``search.constraints.AllowedTokens``.
     :param observer: is called with the unfinished rows after each step.
     :raises ValidationError: a field of ``config`` is out of range.
+    :raises ConfigError: the constraints leave a row no token.
     :raises ContextTooLongError: a prompt leaves no room to emit a token.
     :raises UnknownLanguageError: a language code is not in the model's table.
     :raises DecodingError: the decoder produced NaN.
@@ -45,8 +50,9 @@ def generate(
         batch = model.read_batch(batch)
     with eval_mode(model):
         if model.syntax.is_streaming:
-            return [[hypothesis] for hypothesis in transcribe_rows(model, batch, config)]
-        return search_prompts(model, model.embed_prompt(batch), config, observer)
+            return [[best] for best in transcribe_rows(model, batch, config, constraints)]
+        prompt = model.embed_prompt(batch)
+        return search_prompts(model, prompt, config, constraints=constraints, observer=observer)
 
 
 def best_tokens(results: Sequence[Sequence[Hypothesis]]) -> list[list[int]]:

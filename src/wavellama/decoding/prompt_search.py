@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from wavellama.decoding.step_decoder import ModuleStepDecoder
+from wavellama.decoding.ctc_scores import ctc_scorers
+from wavellama.decoding.step_decoder import create_step_decoder
 from wavellama.errors import ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.outputs import EmbeddedPrompt
 from wavellama.search.beam import BeamSearch, SearchOptions, StepObserver
+from wavellama.search.constraints import Constraint
 from wavellama.search.greedy import GreedySearch
+from wavellama.search.scorers import WeightedScorer
 from wavellama.search.stopping import RepetitionGuard
 from wavellama.search.types import Hypothesis
 
@@ -19,19 +23,23 @@ def search_prompts(
     model: Wav2Vec2LlamaModel,
     prompt: EmbeddedPrompt,
     config: Wav2Vec2LlamaBeamSearchConfig,
+    *,
+    constraints: Sequence[Constraint] = (),
     observer: StepObserver | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the hypotheses of each prompt, best first, without control tokens.
 
     :param model: a model in eval mode.
+    :raises ConfigError: the constraints leave a row no token.
     :raises ContextTooLongError: a prompt leaves no room to emit a token.
     :raises DecodingError: the decoder produced NaN.
     """
     lens = prompt.layout.seq_lens
     contexts = [seqs[:length] for seqs, length in zip(prompt.seqs, lens, strict=True)]
     max_lens = [_max_len(length, model.max_generation_length, config) for length in lens]
-    search = create_search(config, model, observer)
-    results = search.run(ModuleStepDecoder(model, contexts), max_lens)
+    scorers = ctc_scorers(model, prompt.frames, config.ctc_weight)
+    search = create_search(config, model, observer, constraints=constraints, scorers=scorers)
+    results = search.run(create_step_decoder(model, contexts, config.weights), max_lens)
     control = _control_tokens(model)
     return [[_without(control, hypothesis) for hypothesis in row] for row in results]
 
@@ -40,6 +48,9 @@ def create_search(
     config: Wav2Vec2LlamaBeamSearchConfig,
     model: Wav2Vec2LlamaModel,
     observer: StepObserver | None = None,
+    *,
+    constraints: Sequence[Constraint] = (),
+    scorers: Sequence[WeightedScorer] = (),
 ) -> BeamSearch | GreedySearch:
     """Translate the public configuration into a search object."""
     guard = None
@@ -47,9 +58,10 @@ def create_search(
         guard = RepetitionGuard(config.compression_window, config.compression_threshold)
     eos_idx = model.target_vocab_info.eos_idx
     assert eos_idx is not None, "checked by the model's constructor"
-    if config.nbest == 1 and observer is None:
-        return GreedySearch(eos_idx, config.length_norm, guard)
-    return BeamSearch(SearchOptions(config.nbest, eos_idx, config.length_norm, guard), observer)
+    if config.nbest == 1 and observer is None and not scorers:
+        return GreedySearch(eos_idx, config.length_norm, guard, constraints)
+    options = SearchOptions(config.nbest, eos_idx, config.length_norm, guard, constraints)
+    return BeamSearch(options, observer, scorers)
 
 
 def _max_len(context_len: int, limit: int, config: Wav2Vec2LlamaBeamSearchConfig) -> int:

@@ -1,7 +1,8 @@
-"""The decoder's modules as the search sees them: plain, and exact for every row by itself.
+"""The decoder as the search sees it: through the engine, or through the model's modules.
 
-Each row has a key/value cache of its own, so that rows of different lengths never meet in one
-attention and a row's result cannot depend on its neighbours.
+The modules are the slow way, for decoders that the engine does not know, and the one that tests
+compare with. There each row has a key/value cache of its own, so that rows of different lengths
+never meet in one attention and a row's result cannot depend on its neighbours.
 
 Shapes: N rows, B hypotheses of all rows, S decoder positions, M decoder width, V vocabulary.
 """
@@ -16,7 +17,35 @@ import torch
 from fairseq2.nn import BatchLayout, IncrementalStateBag
 from torch import Tensor
 
+from wavellama.decoding.engine_view import find_engine
+from wavellama.engine import EngineStepDecoder, Precision
+from wavellama.errors import ConfigError
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.search.types import StepDecoder
+
+
+def create_step_decoder(
+    model: Wav2Vec2LlamaModel, contexts: Sequence[Tensor], precision: Precision = "native"
+) -> StepDecoder:
+    """Return the fastest decoder there is for the model.
+
+    :param model: the model, in eval mode.
+    :param contexts: each row's embedded prompt. *Shape of each:* (S, M).
+    :param precision: how the engine holds the decoder's weights.
+    :raises ConfigError: ``precision`` is not possible with this model or device.
+    """
+    try:
+        engine = find_engine(model, precision)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if engine is not None:
+        return EngineStepDecoder(engine, contexts)
+    if precision != "native":
+        raise ConfigError(
+            f"The search's `weights` are {precision}, but the decoder of this model is not a plain"
+            " Llama decoder; set them to native."
+        )
+    return ModuleStepDecoder(model, contexts)
 
 
 @dataclass

@@ -24,6 +24,7 @@ from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.prompt.assemble import Item, PromptRow
 from wavellama.prompt.parts import Items
 from wavellama.prompt.segments import cut_segments
+from wavellama.search.constraints import Constraint
 from wavellama.search.types import Hypothesis
 from wavellama.units import MIN_SAMPLES
 
@@ -72,9 +73,11 @@ class StreamDecoder:
         config: Wav2Vec2LlamaBeamSearchConfig | None = None,
         *,
         normalization: Normalization = "causal",
+        constraints: Sequence[Constraint] = (),
     ) -> None:
         """
         :param config: how to search; None takes the model's own ``beam_search_config``.
+        :param constraints: which tokens may follow in the text of each segment.
         :param normalization: ``causal`` normalises each segment by the audio up to its end;
             ``clip`` takes samples that were normalised over the whole clip before.
         :raises ConfigError: the model is not a streaming one.
@@ -87,7 +90,7 @@ class StreamDecoder:
         if normalization not in NORMALIZATIONS:
             raise ConfigError(f"`normalization` must be causal or clip, but is {normalization!r}.")
         self._model, self._config = model, config or model.beam_search_config
-        self._normalization = normalization
+        self._normalization, self._constraints = normalization, constraints
 
     def start(self, lang: str | None = None) -> StreamState:
         """Begin a stream.
@@ -131,7 +134,10 @@ class StreamDecoder:
     def _decode(self, state: StreamState, segment: Tensor, is_last: bool) -> list[Hypothesis]:
         clip = state.normalize(segment)
         with eval_mode(self._model):
-            return decode_segments(self._model, [state], [clip], [is_last], self._config)[0]
+            (hypotheses,) = decode_segments(
+                self._model, [state], [clip], [is_last], self._config, self._constraints
+            )
+        return hypotheses
 
 
 @torch.no_grad()
@@ -141,30 +147,39 @@ def decode_segments(
     clips: Sequence[Tensor],
     are_last: Sequence[bool],
     config: Wav2Vec2LlamaBeamSearchConfig,
+    constraints: Sequence[Constraint] = (),
 ) -> list[list[Hypothesis]]:
     """Decode the next segment of each stream, and move the streams on.
 
     :param model: a model in eval mode.
     :param clips: the segments' audio, normalised. *Shape of each:* (T).
     :param are_last: whether the audio ends with the segment.
+    :param constraints: which tokens may follow in the text of each segment.
     :returns: the hypotheses of each segment, best first.
     """
     device = model.encoder_proj.weight.device
     lens = [len(clip) for clip in clips]
-    seqs, frame_lens = model.embed_clips(pad_sequence(list(clips), True).to(device), lens)
-    embedded = [seq[:length] for seq, length in zip(seqs, frame_lens, strict=True)]
+    frames, frame_lens = model.encode_clips(pad_sequence(list(clips), True).to(device), lens)
+    seqs, seq_lens = model.project_frames(frames, frame_lens)
+    embedded = _cut(seqs, seq_lens)
     pool: list[Tensor] = []
     rows = [
         _prompt_row(state, audio, is_last, pool)
         for state, audio, is_last in zip(states, embedded, are_last, strict=True)
     ]
-    frames = pad_sequence(pool, batch_first=True)
-    prompt = model.embed_rows(rows, model.syntax.prompt, frames, [len(audio) for audio in pool])
-    results = search_prompts(model, prompt, config)
+    pool_seqs, pool_lens = pad_sequence(pool, batch_first=True), [len(audio) for audio in pool]
+    prompt = model.embed_rows(rows, model.syntax.prompt, pool_seqs, pool_lens)
+    prompt = prompt._replace(frames=_cut(frames, frame_lens))
+    results = search_prompts(model, prompt, config, constraints=constraints)
     for state, audio, hypotheses in zip(states, embedded, results, strict=True):
         state.past.append(PastSegment(audio, hypotheses[0].tokens))
         state.num_segments += 1
     return results
+
+
+def _cut(seqs: Tensor, seq_lens: Sequence[int]) -> list[Tensor]:
+    """Return the rows of padded sequences without their padding."""
+    return [seq[:length] for seq, length in zip(seqs, seq_lens, strict=True)]
 
 
 def _prompt_row(state: StreamState, audio: Tensor, is_last: bool, pool: list[Tensor]) -> PromptRow:
@@ -177,12 +192,16 @@ def _prompt_row(state: StreamState, audio: Tensor, is_last: bool, pool: list[Ten
 
 
 def transcribe_rows(
-    model: Wav2Vec2LlamaModel, batch: AsrBatch, config: Wav2Vec2LlamaBeamSearchConfig
+    model: Wav2Vec2LlamaModel,
+    batch: AsrBatch,
+    config: Wav2Vec2LlamaBeamSearchConfig,
+    constraints: Sequence[Constraint] = (),
 ) -> list[Hypothesis]:
     """Decode whole clips, their first segments together, then their second ones, and so on.
 
     :param model: a streaming model in eval mode.
     :param batch: clips that were normalised as a whole.
+    :param constraints: which tokens may follow in the text of each segment.
     :returns: the best hypotheses of each clip's segments, joined.
     """
     settings = model.streaming_config
@@ -201,6 +220,7 @@ def transcribe_rows(
             [batch.audio[row, places[row][i]] for row in rows],
             [i + 1 == len(places[row]) for row in rows],
             config,
+            constraints,
         )
         for row, hypotheses in zip(rows, results, strict=True):
             best[row].append(hypotheses[0])

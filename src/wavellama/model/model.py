@@ -212,17 +212,25 @@ class Wav2Vec2LlamaModel(Module):
         :raises BatchError: a ZERO_SHOT model without its examples.
         """
         inputs = self._read_inputs(batch)
-        audio, audio_lens = self.embed_clips(inputs.seqs, inputs.seq_lens)
-        return self.embed_rows(inputs.rows, self.syntax.prompt, audio, audio_lens)
+        frames, frame_lens = self.encode_clips(inputs.seqs, inputs.seq_lens)
+        audio, audio_lens = self.project_frames(frames, frame_lens)
+        prompt = self.embed_rows(inputs.rows, self.syntax.prompt, audio, audio_lens)
+        own = [row.own.clip for row in inputs.rows]
+        return prompt._replace(frames=[frames[clip, : frame_lens[clip]] for clip in own])
 
-    def embed_clips(self, seqs: Tensor, seq_lens: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Embed clips for inference: equal ones once, and few enough at a time for the memory.
+    def encode_clips(self, seqs: Tensor, seq_lens: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Encode clips for inference: equal ones once, and few enough at a time for the memory.
 
         :param seqs: waveforms. *Shape:* (C, T).
         :param seq_lens: samples per clip.
-        :returns: as ``embed_audio``.
+        :returns: the encoder's frames (C, S, E) and the number of frames per clip.
         """
-        return embed_in_groups(self.embed_audio, seqs, seq_lens)
+
+        def encode(seqs: Tensor, seq_lens: list[int]) -> tuple[Tensor, list[int]]:
+            frames, layout = self.encode_audio(seqs, seq_lens)
+            return frames, list(layout.seq_lens)
+
+        return embed_in_groups(encode, seqs, seq_lens)
 
     def embed_audio(
         self, seqs: Tensor, seq_lens: Sequence[int] | Tensor

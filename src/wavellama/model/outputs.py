@@ -1,10 +1,12 @@
 """What the model returns.
 
-Shapes: N rows, T' embedded frames, S decoder positions, M decoder width, V target vocabulary.
+Shapes: N rows, T frames, T' embedded frames, S decoder positions, M decoder width, E encoder width,
+V target vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fairseq2.nn import BatchLayout
@@ -45,6 +47,9 @@ class EmbeddedPrompt(NamedTuple):
     """*Shape:* (N, S, M)."""
 
     layout: PromptLayout
+
+    frames: Sequence[Tensor] = ()
+    """In inference, the encoder's frames of each row's own clip. *Shape of each:* (T, E)."""
 
     def contexts(self) -> list[Tensor]:
         """Return what is given rather than predicted, per decoded segment. (N, S_ctx, M) each."""

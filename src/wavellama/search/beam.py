@@ -5,17 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from itertools import starmap
+from typing import NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
 
 from wavellama.errors import DecodingError
+from wavellama.search.constraints import Constraint, apply_constraints, no_token_left
+from wavellama.search.scorers import JointDecoder, StepScores, WeightedScorer
 from wavellama.search.stopping import RepetitionGuard
 from wavellama.search.types import Hypothesis, StepDecoder, StopReason
 
-Candidates: TypeAlias = list[tuple[int, float]]
-"""The likeliest next tokens of one hypothesis with their log-probabilities, best first."""
+
+class Candidate(NamedTuple):
+    """A token that may follow a hypothesis."""
+
+    token: int
+
+    gain: float
+    """What it adds to the score: its log-probability, or with scorers its joint score."""
+
+    logprob: float
+    """The decoder's log-probability."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,9 @@ class SearchOptions:
     guard: RepetitionGuard | None = None
     """Stops hypotheses that repeat themselves."""
 
+    constraints: Sequence[Constraint] = ()
+    """Say which tokens may follow."""
+
 
 @dataclass(frozen=True)
 class Beam:
@@ -43,9 +57,13 @@ class Beam:
     """All emitted tokens, a final EOS included."""
 
     logprobs: tuple[float, ...] = ()
+    """The decoder's log-probability of each token."""
+
+    gains: tuple[float, ...] = ()
+    """What each token has added to the score."""
 
     total: float = 0.0
-    """The sum of ``logprobs``."""
+    """The sum of ``gains``."""
 
     stop_reason: StopReason | None = None
 
@@ -59,19 +77,19 @@ class Option:
 
     score: float
     beam: Beam
-    token: int = -1
-    logprob: float = 0.0
+    candidate: Candidate | None = None
     place: int = -1
 
     def take(self) -> Beam:
         """Return the beam that results."""
-        beam = self.beam
-        if beam.stop_reason is not None:
+        beam, candidate = self.beam, self.candidate
+        if candidate is None:
             return beam
         return Beam(
-            (*beam.tokens, self.token),
-            (*beam.logprobs, self.logprob),
-            beam.total + self.logprob,
+            (*beam.tokens, candidate.token),
+            (*beam.logprobs, candidate.logprob),
+            (*beam.gains, candidate.gain),
+            beam.total + candidate.gain,
             parent=self.place,
         )
 
@@ -98,25 +116,36 @@ class BeamSearch:
     """Searches each row of a batch by itself; the batch only shares the decoder's calls.
 
     A finished hypothesis keeps its place and its score in the beam; a row ends when all of its
-    hypotheses are finished, and leaves the batch.
+    hypotheses are finished, and leaves the batch. With scorers, hypotheses are ranked by the joint
+    score of decoder and scorers.
     """
 
-    def __init__(self, options: SearchOptions, observer: StepObserver | None = None) -> None:
-        self._options = options
-        self._beam_size = options.beam_size
-        self._observer = observer
+    def __init__(
+        self,
+        options: SearchOptions,
+        observer: StepObserver | None = None,
+        scorers: Sequence[WeightedScorer] = (),
+    ) -> None:
+        """
+        :param observer: is called with the unfinished rows after each step.
+        :param scorers: rate the same rows as the decoder; their weights sum to 1 at most.
+        """
+        self._options, self._beam_size = options, options.beam_size
+        self._observer, self._scorers = observer, scorers
 
     def run(self, decoder: StepDecoder, max_lens: Sequence[int]) -> list[list[Hypothesis]]:
         """Return the hypotheses of each row, best first.
 
         :param max_lens: the most tokens that each row may emit, at least 1.
+        :raises ConfigError: the constraints leave a row no token.
         :raises DecodingError: the decoder produced NaN.
         """
         results: list[list[Hypothesis]] = [[] for _ in max_lens]
         rows = [Row(i, [Beam()], max_len) for i, max_len in enumerate(max_lens)]
-        log_probs = decoder.prefill()
+        joint = JointDecoder(decoder, self._scorers)
+        scores = joint.prefill()
         while True:
-            rows = self._expand_rows(rows, self._candidates(log_probs))
+            rows = self._expand_rows(rows, self._candidates(scores, rows))
             if self._observer is not None:
                 self._observer(rows)
             for row in rows:
@@ -126,17 +155,21 @@ class BeamSearch:
             if not rows:
                 return results
             live = [beam for row in rows for beam in row.live]
-            decoder.reorder([beam.parent for beam in live])
-            log_probs = decoder.step([beam.tokens[-1] for beam in live])
+            joint.reorder([beam.parent for beam in live])
+            scores = joint.step([beam.tokens[-1] for beam in live])
 
-    def _candidates(self, log_probs: Tensor) -> list[Candidates]:
-        if bool(torch.isnan(log_probs).any()):
+    def _candidates(self, scores: StepScores, rows: list[Row]) -> list[list[Candidate]]:
+        """Return the best continuations of each live beam, best first."""
+        if bool(torch.isnan(scores.joint).any()):
             raise DecodingError("The decoder has produced NaN; the audio or the weights hold NaN.")
-        values, tokens = log_probs.topk(min(self._beam_size, log_probs.size(-1)))
-        pairs = zip(tokens.tolist(), values.tolist(), strict=True)
-        return [list(zip(ids, logprobs, strict=True)) for ids, logprobs in pairs]
+        prefixes = [beam.tokens for row in rows for beam in row.live]
+        joint = apply_constraints(self._options.constraints, scores.joint, prefixes)
+        gains, tokens = joint.topk(min(self._beam_size, joint.size(-1)))
+        logprobs = scores.log_probs.gather(1, tokens) if self._scorers else gains
+        columns = zip(tokens.tolist(), gains.tolist(), logprobs.tolist(), strict=True)
+        return [list(starmap(Candidate, zip(*column, strict=True))) for column in columns]
 
-    def _expand_rows(self, rows: list[Row], candidates: list[Candidates]) -> list[Row]:
+    def _expand_rows(self, rows: list[Row], candidates: list[list[Candidate]]) -> list[Row]:
         """Expand every row with the candidates of its own live beams."""
         expanded, begin = [], 0
         for row in rows:
@@ -145,15 +178,18 @@ class BeamSearch:
             begin = end
         return expanded
 
-    def _expand(self, row: Row, candidates: list[Candidates], begin: int) -> Row:
+    def _expand(self, row: Row, candidates: list[list[Candidate]], begin: int) -> Row:
         """Keep the best of the finished beams and of all continuations of the live ones."""
         options = [Option(self._score(beam), beam) for beam in row.beams if beam.stop_reason]
         for place, (beam, following) in enumerate(zip(row.live, candidates, strict=True), begin):
             options.extend(
-                Option(self._score(beam, logprob), beam, token, logprob, place)
-                for token, logprob in following
+                Option(self._score(beam, candidate.gain), beam, candidate, place)
+                for candidate in following
             )
-        options = [option for option in options if option.score > -math.inf] or options
+        possible = [option for option in options if option.score > -math.inf]
+        if self._options.constraints and not possible:
+            raise no_token_left(row.live[0].tokens)
+        options = possible or options
         options.sort(key=_by_score)  # stable: ties keep their order
         beams = [self._stop(option.take(), row.max_len) for option in options[: self._beam_size]]
         beams.sort(key=lambda beam: -self._score(beam))
@@ -168,14 +204,15 @@ class BeamSearch:
         guard = self._options.guard
         keep = guard.cut(beam.tokens) if guard is not None else None
         if keep is not None:
-            logprobs = beam.logprobs[:keep]
-            return Beam(beam.tokens[:keep], logprobs, sum(logprobs), "repetition")
+            gains = beam.gains[:keep]
+            tokens, logprobs = beam.tokens[:keep], beam.logprobs[:keep]
+            return Beam(tokens, logprobs, gains, sum(gains), "repetition")
         return replace(beam, stop_reason="length") if len(beam.tokens) >= max_len else beam
 
-    def _score(self, beam: Beam, logprob: float | None = None) -> float:
+    def _score(self, beam: Beam, gain: float | None = None) -> float:
         """Return the score of a beam, or of the beam and one more token."""
-        length = len(beam.tokens) + (logprob is not None)
-        total = beam.total + (logprob or 0.0)
+        length = len(beam.tokens) + (gain is not None)
+        total = beam.total + (gain or 0.0)
         return total / length if self._options.length_norm else total
 
     def _to_hypothesis(self, beam: Beam) -> Hypothesis:

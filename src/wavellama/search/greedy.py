@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from wavellama.errors import DecodingError
+from wavellama.search.constraints import Constraint, apply_constraints, no_token_left
 from wavellama.search.stopping import RepetitionGuard
 from wavellama.search.types import Hypothesis, StepDecoder, StopReason
 
@@ -30,21 +33,19 @@ class GreedySearch:
     eos_idx: int
     length_norm: bool = False
     guard: RepetitionGuard | None = None
+    constraints: Sequence[Constraint] = ()
 
     def run(self, decoder: StepDecoder, max_lens: Sequence[int]) -> list[list[Hypothesis]]:
         """Return one hypothesis per row.
 
         :param max_lens: the most tokens that each row may emit, at least 1.
+        :raises ConfigError: the constraints leave a row no token.
         :raises DecodingError: the decoder produced NaN.
         """
         paths = [_Path(i, max_len) for i, max_len in enumerate(max_lens)]
         live, log_probs = paths, decoder.prefill()
         while True:
-            if bool(torch.isnan(log_probs).any()):
-                raise DecodingError("The decoder has produced NaN; audio or weights hold NaN.")
-            best = log_probs.max(-1)
-            chosen = zip(live, best.indices.tolist(), best.values.tolist(), strict=True)
-            for path, token, logprob in chosen:
+            for path, (token, logprob) in zip(live, self._choose(log_probs, live), strict=True):
                 self._append(path, token, logprob)
             places = [i for i, path in enumerate(live) if path.stop_reason is None]
             live = [live[i] for i in places]
@@ -52,6 +53,18 @@ class GreedySearch:
                 return [[self._to_hypothesis(path)] for path in paths]
             decoder.reorder(places)
             log_probs = decoder.step([path.tokens[-1] for path in live])
+
+    def _choose(self, log_probs: Tensor, live: list[_Path]) -> list[tuple[int, float]]:
+        """Return the likeliest token of each path, and its log-probability."""
+        if bool(torch.isnan(log_probs).any()):
+            raise DecodingError("The decoder has produced NaN; audio or weights hold NaN.")
+        prefixes = [path.tokens for path in live]
+        best = apply_constraints(self.constraints, log_probs, prefixes).max(-1)
+        chosen = list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+        for prefix, (_, logprob) in zip(prefixes, chosen, strict=True):
+            if self.constraints and logprob == -math.inf:
+                raise no_token_left(prefix)
+        return chosen
 
     def _append(self, path: _Path, token: int, logprob: float) -> None:
         path.tokens.append(token)

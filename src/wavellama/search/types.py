@@ -21,11 +21,12 @@ class Hypothesis:
     """Token ids, without BOS, EOS and padding."""
 
     score: float
-    """The sum of the log-probabilities, or their mean with length normalisation."""
+    """The sum of the log-probabilities, or their mean with length normalisation; with scorers
+    (``search.scorers``), that of the joint scores of decoder and scorers."""
 
     token_logprobs: list[float]
-    """The log-probability of each emitted token: of those in ``tokens``, of the final EOS where
-    there is one, and of a BOS or padding token should the model emit one."""
+    """The decoder's log-probability of each emitted token: of those in ``tokens``, of the final EOS
+    where there is one, and of a BOS or padding token should the model emit one."""
 
     finished: bool
     """Whether it ended with EOS."""

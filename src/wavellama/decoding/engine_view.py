@@ -1,0 +1,154 @@
+"""A model's decoder as the engine's weights, built once for as long as they stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
+
+from fairseq2.models.transformer import (
+    CausalAttentionBias,
+    GLUFeedForwardNetwork,
+    StandardMultiheadAttention,
+    TransformerNormOrder,
+)
+from fairseq2.models.transformer.sdpa.torch import TorchSDPA
+from fairseq2.models.transformer_lm import (
+    StandardTransformerLMDecoder,
+    StandardTransformerLMDecoderLayer,
+)
+from fairseq2.nn import (
+    AdditiveResidualConnect,
+    ColumnShardedLinear,
+    Linear,
+    RMSNorm,
+    RotaryEncoder,
+    RowShardedLinear,
+    StandardEmbedding,
+)
+from torch import Tensor
+from torch.nn import Dropout, Module, ModuleList, SiLU
+
+from wavellama.engine import DecoderWeights, Engine, LayerWeights, Precision
+from wavellama.model.model import Wav2Vec2LlamaModel
+
+_MODULES: Final = {
+    AdditiveResidualConnect,
+    ColumnShardedLinear,
+    Dropout,
+    GLUFeedForwardNetwork,
+    ModuleList,
+    RMSNorm,
+    RotaryEncoder,
+    RowShardedLinear,
+    SiLU,
+    StandardMultiheadAttention,
+    StandardTransformerLMDecoder,
+    StandardTransformerLMDecoderLayer,
+    TorchSDPA,
+}
+"""What a plain Llama decoder is made of; sharding and adapters bring classes of their own."""
+
+_PARAMETERS: Final = {
+    "attention_norm": "self_attn_layer_norm.weight",
+    "query": "self_attn.q_proj.weight",
+    "key": "self_attn.k_proj.weight",
+    "value": "self_attn.v_proj.weight",
+    "attention_output": "self_attn.output_proj.weight",
+    "ffn_norm": "ffn_layer_norm.weight",
+    "gate": "ffn.gate_proj.weight",
+    "up": "ffn.inner_proj.weight",
+    "down": "ffn.output_proj.weight",
+}
+"""The engine's names of a layer's weights, and the model's."""
+
+_engines: Final[WeakKeyDictionary[Module, tuple[object, Engine]]] = WeakKeyDictionary()
+
+
+def find_engine(model: Wav2Vec2LlamaModel, precision: Precision = "native") -> Engine | None:
+    """Return an engine with the model's current weights, or None if its decoder is not a plain
+    Llama decoder in one piece.
+
+    The engine is kept until a weight is changed or moved.
+
+    :raises ValueError: ``precision`` is not possible on the model's device.
+    """
+    if not _is_plain_llama(model):
+        return None
+    state = (precision, *map(_version, _watched_parameters(model)))
+    known = _engines.get(model)
+    if known is not None and known[0] == state:
+        return known[1]
+    _engines.pop(model, None)  # before the new one takes memory
+    engine = Engine(_read_weights(model), precision)
+    _engines[model] = (state, engine)
+    return engine
+
+
+def _is_plain_llama(model: Wav2Vec2LlamaModel) -> bool:
+    """Return whether the model's decoder computes what the engine computes, and nothing else."""
+    decoder = model.llama_decoder
+    if any(type(module) not in _MODULES for module in decoder.modules()):
+        return False
+    if any(map(_is_hooked, (*decoder.modules(), model.text_frontend, model.final_proj))):
+        return False
+    layers = list(cast("Any", decoder).layers)
+    expected = {f"layers.{i}.{name}" for i in range(len(layers)) for name in _PARAMETERS.values()}
+    return (
+        {name for name, _ in decoder.named_parameters()} == {*expected, "layer_norm.weight"}
+        and all(_is_standard(layer) for layer in layers)
+        and type(model.text_frontend) is StandardEmbedding
+        and type(model.final_proj) is Linear
+        and model.final_proj.bias is None
+    )
+
+
+def _is_hooked(module: Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _is_standard(layer: StandardTransformerLMDecoderLayer) -> bool:
+    """Return whether a layer's options are those of Llama."""
+    attention = cast("StandardMultiheadAttention", layer.self_attn)
+    sdpa, network = cast("TorchSDPA", attention.sdpa), cast("GLUFeedForwardNetwork", layer.ffn)
+    bias = sdpa.bias
+    return (
+        layer.norm_order == TransformerNormOrder.PRE
+        and attention.pos_encoder is not None
+        and type(bias) is CausalAttentionBias
+        and bias.attn_window_len is None
+        and sdpa.scale is None
+        and network.activation_sparsity == 0.0
+    )
+
+
+def _read_weights(model: Wav2Vec2LlamaModel) -> DecoderWeights:
+    decoder = cast("StandardTransformerLMDecoder", model.llama_decoder)
+    norm = cast("RMSNorm", decoder.layer_norm)
+    attention = cast("Any", decoder.layers[0]).self_attn
+    return DecoderWeights(
+        embeddings=model.text_frontend.weight,
+        layers=[_read_layer(layer) for layer in decoder.layers],
+        norm=cast("Tensor", norm.weight),
+        output=model.final_proj.weight,
+        rotations=attention.pos_encoder.freqs[1:],  # the first row is that of padding
+        num_heads=attention.num_heads,
+        num_key_value_heads=attention.num_key_value_heads,
+        norm_eps=norm.eps,
+    )
+
+
+def _read_layer(layer: Module) -> LayerWeights:
+    parameters = dict(layer.named_parameters())
+    return LayerWeights(**{name: parameters[key] for name, key in _PARAMETERS.items()})
+
+
+def _watched_parameters(model: Wav2Vec2LlamaModel) -> Sequence[Tensor]:
+    own = [model.text_frontend.weight, model.final_proj.weight]
+    return [*model.llama_decoder.parameters(), *own]
+
+
+def _version(tensor: Tensor) -> tuple[object, ...]:
+    """Return what changes when a tensor is written to, replaced or moved."""
+    num_writes = 0 if tensor.is_inference() else tensor._version  # the former count none
+    return tensor.data_ptr(), num_writes, tensor.dtype, tensor.device

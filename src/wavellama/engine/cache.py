@@ -1,0 +1,105 @@
+"""Keys and values of a batch: the prompt once per row, the rest wherever there is room.
+
+Keys carry their rotation, so that their place in the cache means nothing; which of them a
+hypothesis sees is a matter of its mask. Hypotheses of a row share what they have in common, and a
+place is free again once no hypothesis sees it: nothing is copied when hypotheses fork or end.
+
+Shapes: N rows, K hypotheses per row, G key/value heads, C places, D width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+GROWTH = 64
+"""Places to add where there are too few: few beside a prompt, many beside a step."""
+
+
+@dataclass
+class KeyValueCache:
+    """The cache of all layers."""
+
+    keys: list[Tensor]
+    """Per layer. *Shape of each:* (N, G, C, D)."""
+
+    values: list[Tensor]
+    """Per layer. *Shape of each:* (N, G, C, D)."""
+
+    visible: Tensor
+    """The places that each hypothesis sees. *Shape:* (N, K, C)."""
+
+    width: int
+    """No hypothesis sees a place from here on."""
+
+    @staticmethod
+    def allocate(
+        num_layers: int, num_heads: int, head_dim: int, like: Sequence[Tensor]
+    ) -> KeyValueCache:
+        """Return an empty cache with room for prompts, each seen by one hypothesis.
+
+        :param like: the prompts, which give lengths, type and device. *Shape of each:* (S, M).
+        """
+        lens = torch.tensor([len(prompt) for prompt in like], device=like[0].device)
+        width = int(lens.max())
+        shape = (len(like), num_heads, width + GROWTH, head_dim)
+        visible = torch.arange(width + GROWTH, device=lens.device) < lens[:, None, None]
+        layers = range(num_layers)
+        keys = [like[0].new_zeros(shape) for _ in layers]
+        return KeyValueCache(keys, [like[0].new_zeros(shape) for _ in layers], visible, width)
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory of keys and values."""
+        return sum(cache.numel() * cache.element_size() for cache in self.keys + self.values)
+
+    def take_places(self, num_places: int) -> Tensor:
+        """Return for each row some places that nobody sees. *Shape:* (N, num_places)."""
+        used = self.visible.any(1)  # (N, C)
+        missing = num_places - int((~used).sum(1).min())
+        if missing > 0:
+            self._grow(max(missing, GROWTH))
+            used = self.visible.any(1)
+        places = used.to(torch.uint8).argsort(dim=1, stable=True)[:, :num_places]
+        self.width = max(self.width, int(places.max()) + 1)
+        return places
+
+    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Put new keys and values into one layer.
+
+        :param places: where to. *Shape:* (N, K).
+        :param keys: *Shape:* (N, G, K, D).
+        :param values: *Shape:* (N, G, K, D).
+        """
+        index = places[:, None, :, None].expand_as(keys)
+        self.keys[layer].scatter_(2, index, keys)
+        self.values[layer].scatter_(2, index, values)
+
+    def fork(self, parents: Tensor) -> None:
+        """Replace the hypotheses: k of row n continues the old one ``parents[n, k]``. (N, K')."""
+        rows = torch.arange(parents.size(0), device=parents.device)[:, None]
+        self.visible = self.visible[rows, parents]
+
+    def keep_rows(self, rows: Tensor) -> None:
+        """Drop all other rows, and the places that nobody sees any more.
+
+        :param rows: the indices of the rows to keep. *Shape:* (N').
+        """
+        self.visible = self.visible[rows]
+        used = self.visible.any(1)  # (N', C)
+        self.width = int(used.sum(1).max())
+        order = used.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : self.width]
+        self.visible = self.visible.gather(2, order[:, None].expand(-1, self.visible.size(1), -1))
+        for caches in (self.keys, self.values):
+            for i, cache in enumerate(caches):
+                caches[i] = cache[rows[:, None], :, order].transpose(1, 2).contiguous()
+
+    def _grow(self, num_places: int) -> None:
+        self.visible = pad(self.visible, (0, num_places))
+        for caches in (self.keys, self.values):
+            for i, cache in enumerate(caches):
+                caches[i] = pad(cache, (0, 0, 0, num_places))

@@ -1,0 +1,182 @@
+"""The Llama decoder over a shared cache: all prompts at once, then step by step.
+
+Rows of a batch never meet: products treat every vector by itself, and attention sees a row's own
+cache only.
+
+Shapes: N rows, K hypotheses per row, B vectors, S positions of all prompts together, H query heads,
+G key/value heads, D width of a head, C places, M decoder width, I inner width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import ParamSpec, TypeVar, final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
+
+from wavellama.engine.cache import KeyValueCache
+from wavellama.engine.linear import Precision, create_linear
+from wavellama.engine.weights import DecoderWeights, LayerWeights
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _without_autocast(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Run in the weights' own type, also within mixed-precision training."""
+    for device_type in ("cpu", "cuda"):
+        function = torch.autocast(device_type, enabled=False)(function)
+    return function
+
+
+@final
+class _Layer:
+    """One layer with fused products."""
+
+    def __init__(self, weights: LayerWeights, precision: Precision) -> None:
+        self.attention_norm = weights.attention_norm.detach()
+        self.qkv = create_linear((weights.query, weights.key, weights.value), precision)
+        self.attention_output = create_linear((weights.attention_output,), precision)
+        self.ffn_norm = weights.ffn_norm.detach()
+        self.gate_up = create_linear((weights.gate, weights.up), precision)
+        self.down = create_linear((weights.down,), precision)
+
+
+@final
+class Engine:
+    """A decoder's weights, ready to run."""
+
+    def __init__(self, weights: DecoderWeights, precision: Precision = "native") -> None:
+        """
+        :param precision: how the weights of products are held; embeddings and norms stay.
+        :raises ValueError: ``precision`` is not possible on the weights' device.
+        """
+        self._layers = [_Layer(layer, precision) for layer in weights.layers]
+        self._output = create_linear((weights.output,), precision)
+        self._embeddings = weights.embeddings.detach()
+        self._norm = weights.norm.detach()
+        self._eps = weights.norm_eps
+        self._rotations = torch.view_as_complex(weights.rotations.detach().contiguous())
+        self._num_heads = weights.num_heads
+        self._num_kv_heads = weights.num_key_value_heads
+        self._head_dim = 2 * weights.rotations.size(1)
+
+    @torch.no_grad()
+    @_without_autocast
+    def prefill(self, prompts: Sequence[Tensor]) -> tuple[KeyValueCache, Tensor]:
+        """Read all prompts in one pass, each once.
+
+        :param prompts: embedded prompts, of any lengths from 1 on. *Shape of each:* (S_n, M).
+        :returns: the cache, in which each row has one hypothesis, and the log-probabilities of
+            each row's first token. *Shape:* (N, V).
+        """
+        prompts = [prompt.to(self._embeddings.dtype) for prompt in prompts]
+        num_layers = len(self._layers)
+        cache = KeyValueCache.allocate(num_layers, self._num_kv_heads, self._head_dim, prompts)
+        ends = list(accumulate(len(prompt) for prompt in prompts))
+        spans = [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
+        steps = [torch.arange(len(prompt), device=prompt.device) for prompt in prompts]
+        angles = self._rotations[torch.cat(steps)]  # (S, D / 2)
+        seqs = torch.cat(prompts)  # (S, M)
+        for i, layer in enumerate(self._layers):
+            query, key, value = self._project(layer, seqs, angles)
+            attended = [
+                self._attend_prompt(cache, i, row, [part[span] for part in (query, key, value)])
+                for row, span in enumerate(spans)
+            ]
+            seqs = self._finish_layer(layer, seqs, torch.cat(attended))
+        return cache, self._score(seqs[[end - 1 for end in ends]])
+
+    @torch.no_grad()
+    @_without_autocast
+    def extend(
+        self, cache: KeyValueCache, tokens: Tensor, positions: Tensor, places: Tensor
+    ) -> Tensor:
+        """Read one token of each hypothesis; return the log-probabilities of the next. (N, K, V).
+
+        Keys and values go to ``places``; what a hypothesis sees, its own token included, is said
+        by ``cache.visible``. A row of several tokens of one hypothesis is read in the same way:
+        each sees the ones before it.
+
+        :param tokens: *Shape:* (N, K).
+        :param positions: of the tokens in their sequences, from 0. *Shape:* (N, K).
+        :param places: unused places of the cache. *Shape:* (N, K).
+        """
+        shape = tokens.shape
+        angles = self._rotations[positions.flatten()]  # (B, D / 2)
+        seqs = self._embeddings[tokens.flatten()]  # (B, M)
+        bias = self._create_bias(cache)
+        for i, layer in enumerate(self._layers):
+            query, key, value = self._project(layer, seqs, angles)
+            new = (part.view(*shape, *part.shape[1:]).transpose(1, 2) for part in (key, value))
+            cache.write(i, places, *new)
+            attended = self._attend(cache, i, query.view(*shape, *query.shape[1:]), bias)
+            seqs = self._finish_layer(layer, seqs, attended.flatten(0, 1))
+        return self._score(seqs).view(*shape, -1)
+
+    def _project(self, layer: _Layer, seqs: Tensor, angles: Tensor) -> tuple[Tensor, ...]:
+        """Return rotated queries (B, H, D), rotated keys and values (B, G, D)."""
+        fused = layer.qkv(rms_norm(seqs, seqs.shape[-1:], layer.attention_norm, self._eps))
+        heads = fused.view(len(fused), -1, self._head_dim)  # (B, H + 2 G, D)
+        rotated = self._rotate(heads[:, : -self._num_kv_heads], angles)
+        query, key = rotated[:, : self._num_heads], rotated[:, self._num_heads :]
+        return query, key, heads[:, -self._num_kv_heads :]
+
+    def _rotate(self, heads: Tensor, angles: Tensor) -> Tensor:
+        """Turn adjacent pairs of values by the angles of their position. (B, H, D)."""
+        wide = heads.to(torch.promote_types(heads.dtype, torch.float32))
+        pairs = torch.view_as_complex(wide.reshape(*heads.shape[:-1], -1, 2))
+        return torch.view_as_real(pairs * angles[:, None]).flatten(-2).to(heads.dtype)
+
+    def _attend_prompt(
+        self, cache: KeyValueCache, layer: int, row: int, parts: Sequence[Tensor]
+    ) -> Tensor:
+        """Store one prompt's keys and values; return what its positions attend to. (S_n, H D)."""
+        query, key, value = (part.transpose(0, 1) for part in parts)  # (H, S_n, D)
+        length = query.size(1)
+        cache.keys[layer][row, :, :length] = key
+        cache.values[layer][row, :, :length] = value
+        attended = scaled_dot_product_attention(
+            query[None], key[None], value[None], is_causal=True, enable_gqa=True
+        )
+        return attended[0].transpose(0, 1).flatten(1)
+
+    def _create_bias(self, cache: KeyValueCache) -> Tensor:
+        """Return what to add to the scores of attention. (N, 1, K, 1, C)."""
+        dtype = torch.promote_types(self._embeddings.dtype, torch.float32)
+        visible = cache.visible[:, None, :, None, : cache.width]
+        return torch.zeros((), dtype=dtype, device=visible.device).where(visible, -math.inf)
+
+    def _attend(self, cache: KeyValueCache, layer: int, query: Tensor, bias: Tensor) -> Tensor:
+        """Attend to a row's cache with the queries of all its hypotheses at once.
+
+        :param query: *Shape:* (N, K, H, D).
+        :param bias: *Shape:* (N, 1, K, 1, C).
+        :returns: *Shape:* (N, K, H D).
+        """
+        num_rows, num_hyps, _, head_dim = query.shape
+        grouped = (num_rows, num_hyps, self._num_kv_heads, -1, head_dim)
+        queries = query.view(grouped).transpose(1, 2)  # (N, G, K, H / G, D)
+        keys = cache.keys[layer][:, :, : cache.width].transpose(2, 3)  # (N, G, D, C)
+        scores = (queries.flatten(2, 3) * head_dim**-0.5) @ keys
+        scores = scores.view(*queries.shape[:4], -1).to(bias.dtype) + bias
+        shares = scores.softmax(-1).to(query.dtype).flatten(2, 3)
+        attended: Tensor = shares @ cache.values[layer][:, :, : cache.width]
+        return attended.view(queries.shape).transpose(1, 2).flatten(2)
+
+    def _finish_layer(self, layer: _Layer, seqs: Tensor, attended: Tensor) -> Tensor:
+        """Add what was attended to and the feed-forward network's output. (B, M)."""
+        seqs = seqs + layer.attention_output(attended)
+        inner = layer.gate_up(rms_norm(seqs, seqs.shape[-1:], layer.ffn_norm, self._eps))
+        gate, up = inner.chunk(2, -1)
+        return seqs + layer.down(silu(gate) * up)
+
+    def _score(self, seqs: Tensor) -> Tensor:
+        """Return log-probabilities, at least in float32. (B, M) -> (B, V)."""
+        logits = self._output(rms_norm(seqs, seqs.shape[-1:], self._norm, self._eps))
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        return torch.log_softmax(logits, dim=-1, dtype=dtype)

@@ -1,0 +1,73 @@
+"""Scorers: what rates hypotheses beside the decoder.
+
+Shapes: N rows, B hypotheses of all rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias, final
+
+from torch import Tensor
+
+from wavellama.search.types import StepDecoder
+
+Scorer: TypeAlias = StepDecoder
+"""A scorer is used as a decoder is, over the same vocabulary; what it says of the next tokens need
+not sum to one. A second decoder, such as a language model, can be a scorer as it is."""
+
+
+class WeightedScorer(NamedTuple):
+    """A scorer and its share of the joint score."""
+
+    scorer: Scorer
+
+    weight: float
+    """Above 0; the decoder has what the weights of all scorers leave of 1."""
+
+
+class StepScores(NamedTuple):
+    """What may follow each hypothesis."""
+
+    log_probs: Tensor
+    """The decoder's log-probabilities. *Shape:* (B, V)."""
+
+    joint: Tensor
+    """What the search ranks by: the weighted sum of decoder and scorers. *Shape:* (B, V)."""
+
+
+@final
+class JointDecoder:
+    """A decoder and scorers, moved on together."""
+
+    def __init__(self, decoder: StepDecoder, scorers: Sequence[WeightedScorer]) -> None:
+        """:param scorers: their weights sum to 1 at most."""
+        self._decoder, self._scorers = decoder, scorers
+        self._decoder_weight = 1.0 - sum(weight for _, weight in scorers)
+
+    def prefill(self) -> StepScores:
+        """Begin; return the scores of each row's first token. (N, V)."""
+        others = [scorer.prefill() for scorer, _ in self._scorers]
+        return self._join(self._decoder.prefill(), others)
+
+    def reorder(self, parents: list[int]) -> None:
+        """Replace the list: new hypothesis i continues the old hypothesis ``parents[i]``."""
+        self._decoder.reorder(parents)
+        for scorer, _ in self._scorers:
+            scorer.reorder(parents)
+
+    def step(self, tokens: list[int]) -> StepScores:
+        """Append one token to each hypothesis; return the next scores. (B, V)."""
+        others = [scorer.step(tokens) for scorer, _ in self._scorers]
+        return self._join(self._decoder.step(tokens), others)
+
+    def _join(self, log_probs: Tensor, others: Sequence[Tensor]) -> StepScores:
+        if not others:
+            return StepScores(log_probs, log_probs)
+        parts = [scores * weight for scores, (_, weight) in zip(others, self._scorers, strict=True)]
+        if self._decoder_weight > 0.0:  # 0 times -inf is not a number
+            parts.append(log_probs * self._decoder_weight)
+        joint = parts[0]
+        for part in parts[1:]:
+            joint = joint + part
+        return StepScores(log_probs, joint)

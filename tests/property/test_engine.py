@@ -1,0 +1,140 @@
+"""The engine computes what the decoder's modules compute, for any batch and any beams."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.fakes import arch_config, create_model, merge
+from tests.property.strategies import VOCAB_SIZE, Sizes, sizes
+from wavellama import Hypothesis, Wav2Vec2LlamaModel
+from wavellama.decoding.engine_view import find_engine
+from wavellama.decoding.step_decoder import ModuleStepDecoder
+from wavellama.engine import EngineStepDecoder, EngineVerifier
+from wavellama.search.beam import BeamSearch, SearchOptions
+from wavellama.search.greedy import GreedySearch
+from wavellama.search.types import StepDecoder
+
+EOS = 2
+NO_TIE = 1e-5
+
+
+def long_model(shape: Sizes) -> Wav2Vec2LlamaModel:
+    overrides = merge(shape.overrides(), {"llama_config": {"max_seq_len": 512}})
+    return create_model(arch_config("tiny", overrides), seed=shape.seed, sharpness=3.0).eval()
+
+
+def create_prompts(model: Wav2Vec2LlamaModel, lens: list[int], seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    width = model.model_dim
+    return [torch.randn(n, width, generator=generator, dtype=torch.float64) for n in lens]
+
+
+def open_engine(model: Wav2Vec2LlamaModel, prompts: list[Tensor]) -> EngineStepDecoder:
+    engine = find_engine(model)
+    assert engine is not None
+    return EngineStepDecoder(engine, prompts)
+
+
+def search(decoder: StepDecoder, beam_size: int, max_lens: list[int]) -> list[list[Hypothesis]]:
+    if beam_size == 1:
+        return GreedySearch(EOS).run(decoder, max_lens)
+    return BeamSearch(SearchOptions(beam_size, EOS)).run(decoder, max_lens)
+
+
+def assert_same(actual: list[list[Hypothesis]], expected: list[list[Hypothesis]]) -> None:
+    for row, expected_row in zip(actual, expected, strict=True):
+        scores = [h.score for h in expected_row]
+        gaps = [a - b for a, b in pairwise(scores)]
+        if min(gaps, default=1.0) > NO_TIE:
+            assert [h.tokens for h in row] == [h.tokens for h in expected_row]
+            assert [h.stop_reason for h in row] == [h.stop_reason for h in expected_row]
+        assert [h.score for h in row] == pytest.approx(scores, abs=1e-6)
+
+
+lens_of_rows = st.lists(st.integers(1, 400), min_size=1, max_size=8)
+lens_of_short_rows = st.lists(st.integers(1, 20), min_size=1, max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), sizes(), st.one_of(lens_of_short_rows, lens_of_rows), st.integers(1, 8))
+@torch.no_grad()
+def test_searches_equal_those_over_the_modules(
+    data: st.DataObject, shape: Sizes, lens: list[int], beam_size: int
+) -> None:
+    model = long_model(shape)
+    prompts = create_prompts(model, lens, shape.seed)
+    max_lens = [data.draw(st.integers(1, 12)) for _ in lens]
+    expected = search(ModuleStepDecoder(model, prompts), beam_size, max_lens)
+    assert_same(search(open_engine(model, prompts), beam_size, max_lens), expected)
+    order = data.draw(st.permutations(range(len(lens))))
+    shuffled = open_engine(model, [prompts[i] for i in order])
+    results = search(shuffled, beam_size, [max_lens[i] for i in order])
+    assert_same(results, [expected[i] for i in order])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), sizes(), lens_of_short_rows)
+@torch.no_grad()
+def test_any_forks_equal_those_of_the_modules(
+    data: st.DataObject, shape: Sizes, lens: list[int]
+) -> None:
+    """Hypotheses fork, end and change places in any way, also those that no search would make."""
+    model = long_model(shape)
+    prompts = create_prompts(model, lens, shape.seed)
+    slow, fast = ModuleStepDecoder(model, prompts), open_engine(model, prompts)
+    torch.testing.assert_close(fast.prefill(), slow.prefill(), rtol=0, atol=1e-6)
+    owners = list(range(len(lens)))
+    for _ in range(data.draw(st.integers(1, 8))):
+        picks = data.draw(st.lists(st.integers(0, len(owners) - 1), min_size=1, max_size=12))
+        parents = sorted(picks, key=lambda i: owners[i])  # rows stay adjacent, hypotheses mix
+        owners = [owners[i] for i in parents]
+        tokens = data.draw(
+            st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=len(owners), max_size=len(owners))
+        )
+        slow.reorder(parents)
+        fast.reorder(parents)
+        torch.testing.assert_close(fast.step(tokens), slow.step(tokens), rtol=0, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), sizes(), lens_of_short_rows)
+@torch.no_grad()
+def test_tokens_read_together_equal_tokens_read_one_by_one(
+    data: st.DataObject, shape: Sizes, lens: list[int]
+) -> None:
+    model = long_model(shape)
+    prompts = create_prompts(model, lens, shape.seed)
+    engine = find_engine(model)
+    assert engine is not None
+    verifier = EngineVerifier(engine, prompts)
+    verifier.prefill()
+    texts: list[list[int]] = [[] for _ in lens]
+    rows = list(range(len(lens)))
+    tokens_of_row = st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=6)
+    for _ in range(data.draw(st.integers(1, 4))):
+        tokens = [data.draw(tokens_of_row) for _ in rows]
+        log_probs = verifier.verify(tokens)
+        for place, row in enumerate(rows):
+            expected = read_one_by_one(model, prompts[row], [*texts[row], *tokens[place]])
+            actual = log_probs[place, : len(tokens[place])]
+            torch.testing.assert_close(actual, expected[len(texts[row]) :], rtol=0, atol=1e-6)
+        counts = [data.draw(st.integers(0, len(row))) for row in tokens]
+        verifier.accept(counts)
+        for row, count, read in zip(rows, counts, tokens, strict=True):
+            texts[row] += read[:count]
+        rows = [row for row, count in zip(rows, counts, strict=True) if count]
+        if not rows:
+            return
+
+
+def read_one_by_one(model: Wav2Vec2LlamaModel, prompt: Tensor, tokens: list[int]) -> Tensor:
+    """Return the log-probabilities after each token. (K, V)."""
+    decoder = ModuleStepDecoder(model, [prompt])
+    decoder.prefill()
+    return torch.cat([decoder.step([token]) for token in tokens])
