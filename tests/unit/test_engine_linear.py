@@ -1,0 +1,96 @@
+"""Products with weights that are packed or rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from wavellama.engine.linear import (
+    Linear,
+    PackedLinear,
+    PlainLinear,
+    TwoDigitInt8Linear,
+    WeightOnlyInt8Linear,
+    create_int8_linear,
+    create_linear,
+)
+
+Int8Linear = Callable[[Tensor, Tensor], Linear]
+
+
+def create_weights(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(24, 32, generator=generator), torch.randn(8, 32, generator=generator)
+
+
+def create_seqs(num_rows: int = 7) -> Tensor:
+    return torch.randn(num_rows, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_stacks_outputs(dtype: torch.dtype) -> None:
+    weights = [weight.to(dtype) for weight in create_weights()]
+    seqs = create_seqs().to(dtype)
+    expected = seqs.double() @ torch.cat(weights).double().T
+    actual = create_linear(weights, "native")(seqs)
+    assert actual.dtype == dtype
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
+    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=tolerance)
+
+
+def test_packs_what_the_cpu_has_kernels_for() -> None:
+    first, second = create_weights()
+    assert isinstance(create_linear([first, second], "native"), PackedLinear)
+    assert isinstance(create_linear([first.double()], "native"), PlainLinear)
+
+
+def test_a_plain_product_copies_no_weights() -> None:
+    weight = create_weights()[0].double()
+    product = create_linear([weight], "native")
+    weight.zero_()
+    assert not product(create_seqs().double()).any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [(TwoDigitInt8Linear, 2e-4), (WeightOnlyInt8Linear, 2e-2)]
+)
+def test_int8_products_lose_what_their_activations_lose(kind: Int8Linear, tolerance: float) -> None:
+    """Two 8-bit digits lose a hundredth of what bfloat16 loses."""
+    weight = torch.randint(-127, 128, (24, 32), generator=torch.Generator().manual_seed(0))
+    scales, seqs = torch.rand(24) + 0.1, create_seqs()
+    actual = kind(weight.to(torch.int8), scales)(seqs)
+    expected = seqs.double() @ (weight * scales[:, None]).double().T
+    assert (actual - expected).abs().max() < tolerance * expected.abs().max()
+
+
+@pytest.mark.parametrize("kind", [TwoDigitInt8Linear, WeightOnlyInt8Linear])
+def test_int8_products_of_a_row_do_not_depend_on_the_others(kind: Int8Linear) -> None:
+    weight = torch.randint(-127, 128, (24, 32)).to(torch.int8)
+    product, seqs = kind(weight, torch.rand(24)), create_seqs()
+    seqs[3] *= 1000
+    together = product(seqs)
+    for i in range(len(seqs)):
+        torch.testing.assert_close(together[i], product(seqs[i : i + 1])[0], rtol=1e-6, atol=1e-6)
+
+
+def test_int8_rounds_each_output_by_its_own_scale() -> None:
+    weight = create_weights()[0]
+    weight[5] *= 1000
+    product = create_int8_linear(weight)
+    rounded = product(torch.eye(32)).T  # (24, 32)
+    error = (rounded - weight).abs().amax(1)
+    assert (error <= weight.abs().amax(1) / 127 * 0.51).all()
+
+
+def test_int8_takes_zeros() -> None:
+    product = create_int8_linear(torch.zeros(24, 32))
+    assert torch.equal(product(torch.zeros(3, 32)), torch.zeros(3, 24))
+
+
+def test_int8_on_another_device_is_refused() -> None:
+    weight = create_weights()[0].to("meta")
+    with pytest.raises(ValueError, match="CPU only, but the weights are on meta"):
+        create_linear([weight], "int8")
