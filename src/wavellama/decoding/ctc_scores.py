@@ -1,4 +1,4 @@
-"""The CTC head as a scorer of the search: joint CTC/decoder decoding.
+"""The CTC head's part in the search: as a scorer (joint decoding), or as a draft of the text.
 
 Shapes: S frames, E encoder width, V vocabulary.
 """
@@ -12,6 +12,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from wavellama.decoding.ctc import collapse
 from wavellama.model.loss import CTC_BLANK
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.search.ctc_prefix import CtcPrefixScorer
@@ -46,6 +47,16 @@ def ctc_log_probs(model: Wav2Vec2LlamaModel, frames: Tensor) -> Tensor:
     """
     logits = model.ctc_logits(frames)
     return torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def ctc_drafts(model: Wav2Vec2LlamaModel, frames: Sequence[Tensor]) -> list[list[int]] | None:
+    """Return the head's best path of each row, collapsed; None where there is no head.
+
+    :param frames: the encoder's frames of each row. *Shape of each:* (S, E).
+    """
+    if model.ctc_head is None:
+        return None
+    return [collapse(model.ctc_logits(row).argmax(-1)) for row in frames]
 
 
 @cache

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from wavellama.decoding.ctc_scores import ctc_scorers
+from wavellama.decoding.ctc_scores import ctc_drafts, ctc_scorers
+from wavellama.decoding.engine_view import find_engine
 from wavellama.decoding.step_decoder import create_step_decoder
+from wavellama.engine import EngineVerifier
 from wavellama.errors import ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -15,6 +17,7 @@ from wavellama.search.beam import BeamSearch, SearchOptions, StepObserver
 from wavellama.search.constraints import Constraint
 from wavellama.search.greedy import GreedySearch
 from wavellama.search.scorers import WeightedScorer
+from wavellama.search.speculative import SpeculativeSearch
 from wavellama.search.stopping import RepetitionGuard
 from wavellama.search.types import Hypothesis
 
@@ -26,10 +29,12 @@ def search_prompts(
     *,
     constraints: Sequence[Constraint] = (),
     observer: StepObserver | None = None,
+    drafts: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the hypotheses of each prompt, best first, without control tokens.
 
     :param model: a model in eval mode.
+    :param drafts: a guess of each row's tokens, for a beam of 1; it changes the speed alone.
     :raises ConfigError: the constraints leave a row no token.
     :raises ContextTooLongError: a prompt leaves no room to emit a token.
     :raises DecodingError: the decoder produced NaN.
@@ -37,9 +42,16 @@ def search_prompts(
     lens = prompt.layout.seq_lens
     contexts = [seqs[:length] for seqs, length in zip(prompt.seqs, lens, strict=True)]
     max_lens = [_max_len(length, model.max_generation_length, config) for length in lens]
-    scorers = ctc_scorers(model, prompt.frames, config.ctc_weight)
-    search = create_search(config, model, observer, constraints=constraints, scorers=scorers)
-    results = search.run(create_step_decoder(model, contexts, config.weights), max_lens)
+    if drafts is None and config.ctc_draft:
+        drafts = ctc_drafts(model, prompt.frames)
+    engine = find_engine(model, config.weights) if drafts else None
+    if drafts and engine is not None:
+        rules = SpeculativeSearch(*_greedy_rules(config, model), constraints)
+        results = rules.run(EngineVerifier(engine, contexts), max_lens, drafts)
+    else:
+        scorers = ctc_scorers(model, prompt.frames, config.ctc_weight)
+        search = create_search(config, model, observer, constraints=constraints, scorers=scorers)
+        results = search.run(create_step_decoder(model, contexts, config.weights), max_lens)
     control = _control_tokens(model)
     return [[_without(control, hypothesis) for hypothesis in row] for row in results]
 
@@ -53,15 +65,23 @@ def create_search(
     scorers: Sequence[WeightedScorer] = (),
 ) -> BeamSearch | GreedySearch:
     """Translate the public configuration into a search object."""
+    eos_idx, length_norm, guard = _greedy_rules(config, model)
+    if config.nbest == 1 and observer is None and not scorers:
+        return GreedySearch(eos_idx, length_norm, guard, constraints)
+    options = SearchOptions(config.nbest, eos_idx, length_norm, guard, constraints)
+    return BeamSearch(options, observer, scorers)
+
+
+def _greedy_rules(
+    config: Wav2Vec2LlamaBeamSearchConfig, model: Wav2Vec2LlamaModel
+) -> tuple[int, bool, RepetitionGuard | None]:
+    """Return EOS, whether scores are means, and the guard against repetition."""
     guard = None
     if config.repetition_guard:
         guard = RepetitionGuard(config.compression_window, config.compression_threshold)
     eos_idx = model.target_vocab_info.eos_idx
     assert eos_idx is not None, "checked by the model's constructor"
-    if config.nbest == 1 and observer is None and not scorers:
-        return GreedySearch(eos_idx, config.length_norm, guard, constraints)
-    options = SearchOptions(config.nbest, eos_idx, config.length_norm, guard, constraints)
-    return BeamSearch(options, observer, scorers)
+    return eos_idx, config.length_norm, guard
 
 
 def _max_len(context_len: int, limit: int, config: Wav2Vec2LlamaBeamSearchConfig) -> int:

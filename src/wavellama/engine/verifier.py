@@ -19,8 +19,7 @@ from wavellama.engine.decoder import Engine
 class EngineVerifier:
     """Reads guesses of what comes next, and keeps as many as the search agrees with.
 
-    (A ``search.Verifier``.) Rows advance by different numbers of tokens; one that has ended leaves
-    the cache.
+    (A ``search.Verifier``.) Rows advance by different numbers of tokens.
     """
 
     def __init__(self, engine: Engine, prompts: Sequence[Tensor]) -> None:
@@ -59,15 +58,16 @@ class EngineVerifier:
         return self._engine.extend(cache, grid, self._lens[:, None] + steps, places)
 
     def accept(self, counts: Sequence[int]) -> None:
-        """Keep the first tokens of what was just read; 0 for a row that has ended.
+        """Keep the first tokens of what was just read, of each row at least one.
 
         :param counts: the number of tokens to keep, per row.
         """
         kept = torch.tensor(counts, device=self._lens.device)
-        self._cache.fork((kept - 1).clamp(min=0)[:, None])
+        self._cache.fork((kept - 1)[:, None])
         self._lens = self._lens + kept
-        alive = [row for row, count in enumerate(counts) if count]
-        if len(alive) < len(counts) and alive:
-            index = torch.tensor(alive, device=self._lens.device)
-            self._cache.keep_rows(index)
-            self._lens = self._lens[index]
+
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """Drop all other rows."""
+        index = torch.tensor(rows, device=self._lens.device)
+        self._cache.keep_rows(index)
+        self._lens = self._lens[index]

@@ -47,9 +47,15 @@ class Wav2Vec2LlamaBeamSearchConfig(Validatable):
     """The share of the CTC head in the score of a hypothesis, from 0 (the decoder alone) to 1; has
     no effect on a model without a CTC head."""
 
+    ctc_draft: bool = False
+    """Whether the CTC head's text is the draft of a greedy search (``nbest`` 1), which then reads
+    several tokens per step. The text stays the same; without a CTC head nothing changes."""
+
     def validate(self) -> ValidationResult:
         """Check the ranges of the fields."""
         result = ValidationResult()
+        if self.ctc_draft and (self.nbest != 1 or self.ctc_weight != 0.0):
+            result.add_error("`ctc_draft` needs `nbest` 1 and `ctc_weight` 0.")
         if self.nbest < 1:
             result.add_error(f"`nbest` must be at least 1, but is {self.nbest}.")
         if self.compression_window < 2:
@@ -58,6 +64,8 @@ class Wav2Vec2LlamaBeamSearchConfig(Validatable):
             )
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             result.add_error(f"`max_new_tokens` must be at least 1, but is {self.max_new_tokens}.")
+        if self.weights not in ("native", "int8"):
+            result.add_error(f"`weights` must be native or int8, but is {self.weights!r}.")
         if not 0.0 <= self.ctc_weight <= 1.0:
             result.add_error(f"`ctc_weight` must lie in [0, 1], but is {self.ctc_weight:g}.")
         return result

@@ -16,7 +16,7 @@ from wavellama.search.types import Hypothesis, StepDecoder, StopReason
 
 
 @dataclass
-class _Path:
+class Path:
     """The tokens of one row so far."""
 
     index: int
@@ -27,46 +27,34 @@ class _Path:
 
 
 @dataclass(frozen=True)
-class GreedySearch:
-    """Follows the likeliest token of each row; a finished row leaves the batch."""
+class GreedyRules:
+    """Which token follows, and where a path ends."""
 
     eos_idx: int
     length_norm: bool = False
     guard: RepetitionGuard | None = None
     constraints: Sequence[Constraint] = ()
 
-    def run(self, decoder: StepDecoder, max_lens: Sequence[int]) -> list[list[Hypothesis]]:
-        """Return one hypothesis per row.
+    def choose(
+        self, log_probs: Tensor, prefixes: Sequence[Sequence[int]]
+    ) -> list[tuple[int, float]]:
+        """Return the likeliest token after each prefix, and its log-probability.
 
-        :param max_lens: the most tokens that each row may emit, at least 1.
-        :raises ConfigError: the constraints leave a row no token.
+        :param log_probs: *Shape:* (B, V).
         :raises DecodingError: the decoder produced NaN.
         """
-        paths = [_Path(i, max_len) for i, max_len in enumerate(max_lens)]
-        live, log_probs = paths, decoder.prefill()
-        while True:
-            for path, (token, logprob) in zip(live, self._choose(log_probs, live), strict=True):
-                self._append(path, token, logprob)
-            places = [i for i, path in enumerate(live) if path.stop_reason is None]
-            live = [live[i] for i in places]
-            if not live:
-                return [[self._to_hypothesis(path)] for path in paths]
-            decoder.reorder(places)
-            log_probs = decoder.step([path.tokens[-1] for path in live])
-
-    def _choose(self, log_probs: Tensor, live: list[_Path]) -> list[tuple[int, float]]:
-        """Return the likeliest token of each path, and its log-probability."""
         if bool(torch.isnan(log_probs).any()):
             raise DecodingError("The decoder has produced NaN; audio or weights hold NaN.")
-        prefixes = [path.tokens for path in live]
         best = apply_constraints(self.constraints, log_probs, prefixes).max(-1)
-        chosen = list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-        for prefix, (_, logprob) in zip(prefixes, chosen, strict=True):
-            if self.constraints and logprob == -math.inf:
-                raise no_token_left(prefix)
-        return chosen
+        return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
-    def _append(self, path: _Path, token: int, logprob: float) -> None:
+    def append(self, path: Path, token: int, logprob: float) -> None:
+        """Let a path go on by a token, and end where it has to.
+
+        :raises ConfigError: the constraints had left no token to choose.
+        """
+        if self.constraints and logprob == -math.inf:
+            raise no_token_left(path.tokens)
         path.tokens.append(token)
         path.logprobs.append(logprob)
         if token == self.eos_idx:
@@ -77,9 +65,34 @@ class GreedySearch:
         elif len(path.tokens) >= path.max_len:
             path.stop_reason = "length"
 
-    def _to_hypothesis(self, path: _Path) -> Hypothesis:
+    def to_hypothesis(self, path: Path) -> Hypothesis:
+        """Return an ended path as a result."""
         finished = path.stop_reason == "eos"
         tokens = path.tokens[:-1] if finished else path.tokens
         score = sum(path.logprobs) / (len(path.logprobs) if self.length_norm else 1)
         reason = path.stop_reason or "length"
         return Hypothesis(tokens, score, path.logprobs, finished, reason)
+
+
+class GreedySearch(GreedyRules):
+    """Follows the likeliest token of each row; a finished row leaves the batch."""
+
+    def run(self, decoder: StepDecoder, max_lens: Sequence[int]) -> list[list[Hypothesis]]:
+        """Return one hypothesis per row.
+
+        :param max_lens: the most tokens that each row may emit, at least 1.
+        :raises ConfigError: the constraints leave a row no token.
+        :raises DecodingError: the decoder produced NaN.
+        """
+        paths = [Path(i, max_len) for i, max_len in enumerate(max_lens)]
+        live, log_probs = paths, decoder.prefill()
+        while True:
+            chosen = self.choose(log_probs, [path.tokens for path in live])
+            for path, (token, logprob) in zip(live, chosen, strict=True):
+                self.append(path, token, logprob)
+            places = [i for i, path in enumerate(live) if path.stop_reason is None]
+            live = [live[i] for i in places]
+            if not live:
+                return [[self.to_hypothesis(path)] for path in paths]
+            decoder.reorder(places)
+            log_probs = decoder.step([path.tokens[-1] for path in live])

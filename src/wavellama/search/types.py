@@ -5,6 +5,7 @@ Shapes: N rows, B hypotheses of all rows, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -55,4 +56,28 @@ class StepDecoder(Protocol):
 
     def step(self, tokens: list[int]) -> Tensor:
         """Append one token to each hypothesis; return the next log-probabilities. (B, V)."""
+        ...
+
+
+class Verifier(Protocol):
+    """A decoder as a search with drafts sees it: it reads several tokens of a row in one call."""
+
+    def prefill(self) -> Tensor:
+        """Read the prompts; return log-probabilities of each row's first token. (N, V)."""
+        ...
+
+    def verify(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Read tokens of each row; return the log-probabilities after each of them. (N, K, V).
+
+        :param tokens: at least one per row; K is the most. What is returned beyond a row's own
+            tokens means nothing.
+        """
+        ...
+
+    def accept(self, counts: Sequence[int]) -> None:
+        """Keep the first tokens of what was just read, of each row at least one."""
+        ...
+
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """Drop all other rows."""
         ...
