@@ -53,21 +53,27 @@ class Wav2Vec2LlamaBeamSearchConfig(Validatable):
 
     def validate(self) -> ValidationResult:
         """Check the ranges of the fields."""
+        max_tokens, weight = self.max_new_tokens, self.ctc_weight
+        faults = {
+            f"`nbest` must be at least 1, but is {self.nbest}.": self.nbest < 1,
+            f"`compression_window` must be at least 2, but is {self.compression_window}.": (
+                self.compression_window < 2
+            ),
+            f"`max_new_tokens` must be at least 1, but is {max_tokens}.": (
+                max_tokens is not None and max_tokens < 1
+            ),
+            f"`weights` must be native or int8, but is {self.weights!r}.": (
+                self.weights not in ("native", "int8")
+            ),
+            f"`ctc_weight` must lie in [0, 1], but is {weight:g}.": not 0.0 <= weight <= 1.0,
+            "`ctc_draft` needs `nbest` 1 and `ctc_weight` 0.": (
+                self.ctc_draft and (self.nbest != 1 or weight != 0.0)
+            ),
+        }
         result = ValidationResult()
-        if self.ctc_draft and (self.nbest != 1 or self.ctc_weight != 0.0):
-            result.add_error("`ctc_draft` needs `nbest` 1 and `ctc_weight` 0.")
-        if self.nbest < 1:
-            result.add_error(f"`nbest` must be at least 1, but is {self.nbest}.")
-        if self.compression_window < 2:
-            result.add_error(
-                f"`compression_window` must be at least 2, but is {self.compression_window}."
-            )
-        if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            result.add_error(f"`max_new_tokens` must be at least 1, but is {self.max_new_tokens}.")
-        if self.weights not in ("native", "int8"):
-            result.add_error(f"`weights` must be native or int8, but is {self.weights!r}.")
-        if not 0.0 <= self.ctc_weight <= 1.0:
-            result.add_error(f"`ctc_weight` must lie in [0, 1], but is {self.ctc_weight:g}.")
+        for message, is_true in faults.items():
+            if is_true:
+                result.add_error(message)
         return result
 
 

@@ -35,9 +35,17 @@ def load_model(
     On the meta device the model is built without weights, and no checkpoint is looked for.
 
     :param card: a card, its name, or the output directory of a training run.
+    :param device: where the weights go; by default torch's default device.
+    :param dtype: the type of the weights; by default torch's default type.
+    :param mmap: whether to map the checkpoint into memory; those of speech models always are.
     :raises UnknownNameError: there is no such card; the error names near ones.
-    :raises ConfigError: the directory holds no checkpoint.
-    :raises AssetCardError: the card or its checkpoint is erroneous.
+    :raises ConfigError: the directory holds no run with a checkpoint, or the card names no
+        checkpoint, or one that nothing can fetch.
+    :raises CheckpointError: the checkpoint is missing, cannot be downloaded, is damaged, or is of
+        another model.
+    :raises AssetCardError: another field of the card (family, architecture, configuration, path) is
+        missing or wrong.
+    :raises AssetMetadataError: the ``model.yaml`` of the run, or a score beside it, cannot be read.
     """
     device = torch.device(device) if isinstance(device, str) else device
     card = _find_card(card) if isinstance(card, str) else card
@@ -53,7 +61,11 @@ def load_model(
 def load_model_tokenizer(name: str) -> Tokenizer:
     """Load the tokenizer of a model card, or of a training run.
 
-    :raises ConfigError: the run's tokenizer was given by a file, not by a card.
+    :param name: the name of a card, or the output directory of a training run.
+    :raises ConfigError: the directory holds no run with a checkpoint, or the run's tokenizer was
+        given by a file, not by a card.
+    :raises TokenizerNotKnownError: there is no such card.
+    :raises AssetDownloadError: the tokenizer cannot be downloaded.
     """
     run = find_trained_run(name)
     if run is None:
@@ -64,7 +76,10 @@ def load_model_tokenizer(name: str) -> Tokenizer:
 
 
 def load_run_card(run: TrainedRun) -> AssetCard:
-    """Return the card of the checkpoint to use of a training run."""
+    """Return the card of the checkpoint to use of a training run.
+
+    :raises AssetMetadataError: the ``model.yaml`` of the run, or a score beside it, cannot be read.
+    """
     provider = get_dependency_resolver().resolve(ModelMetadataLoader).load(run.checkpoint_dir)
     return StandardAssetStore([provider]).retrieve_card(run.checkpoint)
 
