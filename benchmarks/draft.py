@@ -13,6 +13,7 @@ import argparse
 import json
 from pathlib import Path
 from time import perf_counter
+from typing import cast
 
 import wavellama  # isort: skip  # before fairseq2, for which it loads libsndfile
 
@@ -94,7 +95,7 @@ def main() -> None:
     )
     parser.add_argument("--max-draft", type=int, default=8, help="guesses per call (%(default)s)")
     args = parser.parse_args()
-    model = wavellama.load_model(args.run_dir)
+    model = cast("Wav2Vec2LlamaModel", wavellama.load_model(args.run_dir))
     model.eval()
     reader = open_data(args.run_dir, args.data, args)
     result = measure(model, reader, args.max_draft)

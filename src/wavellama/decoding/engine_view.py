@@ -80,7 +80,7 @@ def find_engine(model: Wav2Vec2LlamaModel, precision: Precision = "native") -> E
     if known is not None and known[0] == state:
         return known[1]
     _engines.pop(model, None)  # before the new one takes memory
-    engine = Engine(_read_weights(model), precision)
+    engine = Engine(read_weights(model), precision)
     _engines[model] = (state, engine)
     return engine
 
@@ -122,7 +122,8 @@ def _is_standard(layer: StandardTransformerLMDecoderLayer) -> bool:
     )
 
 
-def _read_weights(model: Wav2Vec2LlamaModel) -> DecoderWeights:
+def read_weights(model: Wav2Vec2LlamaModel) -> DecoderWeights:
+    """Return the weights of a plain Llama decoder, as they are in the model."""
     decoder = cast("StandardTransformerLMDecoder", model.llama_decoder)
     norm = cast("RMSNorm", decoder.layer_norm)
     attention = cast("Any", decoder.layers[0]).self_attn

@@ -7,8 +7,9 @@ feed-forward network, V vocabulary, P positions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 
@@ -66,3 +67,11 @@ class DecoderWeights:
     num_heads: int
     num_key_value_heads: int
     norm_eps: float = 1e-5
+
+    def to(self, dtype: torch.dtype) -> DecoderWeights:
+        """Return the weights in another type; the rotations stay in float32."""
+        layers = [
+            LayerWeights(*(w.to(dtype) for w in vars(layer).values())) for layer in self.layers
+        ]
+        ends = {name: getattr(self, name).to(dtype) for name in ("embeddings", "norm", "output")}
+        return replace(self, layers=layers, **ends)
