@@ -6,7 +6,7 @@ Data flows one way; a module imports only from rows below its own (docs/architec
     tasks | extension | corpora
     pipeline
     decoding | alignment
-    model | search | metrics
+    model | search | engine | metrics
     data | prompt
     audio | text | batch
     units | errors | native
