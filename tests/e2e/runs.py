@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from ruamel.yaml import YAML
 from torch import Tensor
 
 from tests.fakes import GOLDEN
+
+Runner: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+"""``run_cli``, or ``tests.e2e.forked.run_forked`` in its place."""
 
 
 def run_cli(
@@ -26,6 +29,11 @@ def run_cli(
     """Run ``wavellama ARGS`` and return what it printed and its exit code."""
     command = [str(Path(sys.executable).with_name(program)), *map(str, args)]
     return _run(command, cwd, env)
+
+
+def run_module(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m wavellama ARGS`` and return what it printed and its exit code."""
+    return _run([sys.executable, "-m", "wavellama", *map(str, args)], cwd)
 
 
 def run_on_two_processes(

@@ -12,7 +12,8 @@ import soundfile
 import torch
 from ruamel.yaml import YAML
 
-from tests.e2e.runs import last_line, run_cli
+from tests.e2e.forked import run_forked
+from tests.e2e.runs import Runner, last_line, run_cli
 from tests.fakes import tiny_model
 from tests.tones import CONVOLUTIONS, TOKENIZER
 from wavellama.data.manifest import read_manifest
@@ -58,17 +59,19 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def align(corpus: Path, cards: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def align(
+    corpus: Path, cards: Path, out: Path, *options: str, run: Runner = run_forked
+) -> subprocess.CompletedProcess[str]:
     env = {"FAIRSEQ2_USER_ASSET_DIR": str(cards)}
     model = () if "--model" in options else ("--model", "aligner")
-    return run_cli("data", "align", corpus, *model, "--out", out, *options, env=env)
+    return run("data", "align", corpus, *model, "--out", out, *options, env=env)
 
 
-@pytest.mark.parametrize("name", ["words.jsonl", "words.tsv"])
+@pytest.mark.parametrize(("run", "name"), [(run_cli, "words.jsonl"), (run_forked, "words.tsv")])
 def test_good_rows_get_words_and_the_others_are_listed(
-    corpus: Path, cards: Path, name: str
+    corpus: Path, cards: Path, run: Runner, name: str
 ) -> None:
-    result = align(corpus, cards, corpus / name)
+    result = align(corpus, cards, corpus / name, run=run)
     assert result.returncode == 1
     assert f"{name}: 2 of 6 rows, with the times of their words." in result.stdout
     listed = [line for line in result.stderr.splitlines() if "manifest.tsv:" in line]
@@ -95,7 +98,7 @@ def test_all_good_rows_exit_with_0_and_the_whole_file_is_replaced(
     out = tmp_path / "out" / "manifest.jsonl"
     out.parent.mkdir()
     out.write_text("before")
-    result = align(corpus, cards, out)
+    result = align(corpus, cards, out, run=run_cli)
     assert result.returncode == 0, result.stderr
     written = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert [row["text"] for row in written] == ["One, two", "three"]
@@ -104,17 +107,17 @@ def test_all_good_rows_exit_with_0_and_the_whole_file_is_replaced(
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("run", "options", "message"),
     [
-        (("--model", "alignr"), "alignr is not a known model card. Did you mean aligner"),
-        (("--tokenizer", "mini_tokenizer"), "vocabulary of 32 tokens, but the tokenizer has 72"),
+        (run_forked, ("--model", "alignr"), "alignr is not a known model card. Did you mean al"),
+        (run_cli, ("--tokenizer", "mini_tokenizer"), "of 32 tokens, but the tokenizer has 72"),
     ],
 )
 def test_what_cannot_align_is_told_in_one_sentence(
-    corpus: Path, cards: Path, tmp_path: Path, options: tuple[str, ...], message: str
+    corpus: Path, cards: Path, tmp_path: Path, run: Runner, options: tuple[str, ...], message: str
 ) -> None:
     out = tmp_path / "out.jsonl"
-    result = align(corpus, cards, out, *options)
+    result = align(corpus, cards, out, *options, run=run)
     assert (result.returncode, out.exists()) == (2, False)
     assert message in last_line(result)
     assert "Traceback" not in result.stderr

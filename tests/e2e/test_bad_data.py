@@ -14,7 +14,8 @@ from typing import Final
 import pytest
 
 from tests.e2e.damage import DAMAGES, is_usable, write_damaged, write_good
-from tests.e2e.runs import last_line, run_cli, write_golden_card
+from tests.e2e.forked import run_forked
+from tests.e2e.runs import Runner, last_line, run_cli, write_golden_card
 from tests.fakes import GOLDEN
 from wavellama.data.manifest import write_manifest
 from wavellama.data.utterance import Utterance
@@ -32,10 +33,12 @@ class Corpus:
     bad: list[Utterance]
     cards: Path
 
-    def run(self, verb: str, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, verb: str, out: Path, *overrides: str, by: Runner = run_forked
+    ) -> subprocess.CompletedProcess[str]:
         """Run the toy recipe of that kind on the data set."""
         model = () if verb == "train" else ("--model", "my_good")
-        return run_cli(
+        return by(
             *("recipe", "asr", verb, f"toy_{verb}", "--output-dir", out, *model),
             *("--no-rich", "--config", "del:dataset.name", f"dataset.path={self.folder}"),
             *("dataset.max_audio_secs=6", "dataset.batch_audio_secs=6", *overrides),
@@ -104,14 +107,14 @@ def test_a_run_that_fails_leaves_what_is_written_already(
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(transcribed, out)
-    result = corpus.run("transcribe", out, "dataset.max_bad_share=0")
+    result = corpus.run("transcribe", out, "dataset.max_bad_share=0", by=run_cli)
     assert result.returncode == 1
     for name in ("transcripts.jsonl", "transcripts.txt"):
         assert (out / name).read_bytes() == (transcribed / name).read_bytes()
 
 
 def test_too_much_bad_audio_stops_training(corpus: Corpus, tmp_path: Path) -> None:
-    result = corpus.run("train", tmp_path, "dataset.train_split=test")
+    result = corpus.run("train", tmp_path, "dataset.train_split=test", by=run_cli)
     assert result.returncode == 1
     total = len(corpus.good) + len(corpus.bad)
     listed = tmp_path / "bad_audio.test.jsonl"
@@ -150,7 +153,7 @@ def test_a_bad_manifest(
 ) -> None:
     if rows is not None:
         (tmp_path / "train.tsv").write_text(rows)
-    result = run_cli(
+    result = run_forked(
         *("recipe", "asr", "train", "toy_train", "--output-dir", tmp_path / "out", "--no-rich"),
         *("--config", "del:dataset.name", f"dataset.path={tmp_path}", *overrides),
     )
@@ -169,7 +172,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def resume(out: Path, num_steps: int) -> subprocess.CompletedProcess[str]:
-    return run_cli(
+    return run_forked(
         *("recipe", "asr", "train", "toy_train", "--output-dir", out, "--no-rich", "--config"),
         *(f"regime.num_steps={num_steps}", "regime.validate_every_n_steps=2"),
         "regime.checkpoint_every_n_steps=2",

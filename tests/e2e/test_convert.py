@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.e2e.runs import last_line, run_cli, write_golden_card
+from tests.e2e.forked import run_forked
+from tests.e2e.runs import Runner, last_line, run_cli, write_golden_card
 from tests.fakes import GOLDEN
 from tests.fakes_checkpoints import ctc_config, fairseq1_ctc, new_model
 
@@ -33,23 +34,23 @@ def test_a_converted_checkpoint_loads_by_its_card(cards: Path) -> None:
     assert {name: list(weight.shape) for name, weight in converted.items()} == shapes
     write_golden_card(cards, "my_model", "model.safetensors")
     environment = {"FAIRSEQ2_USER_ASSET_DIR": str(cards)}
-    result = run_cli(*EVAL, "--output-dir", cards.parent / "out", env=environment)
+    result = run_forked(*EVAL, "--output-dir", cards.parent / "out", env=environment)
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "code", "words"),
+    ("run", "source", "target", "code", "words"),
     [
-        ("missing.pt", "b.safetensors", 1, "missing.pt is not found."),
-        ("cut.pt", "b.safetensors", 1, "cut.pt cannot be read: it is cut off or damaged ("),
-        ("cut.pt", "b.onnx", 2, "b.onnx must end in .pt or .safetensors"),
+        (run_forked, "missing.pt", "b.safetensors", 1, "missing.pt is not found."),
+        (run_cli, "cut.pt", "b.safetensors", 1, "cut.pt cannot be read: it is cut off or damaged"),
+        (run_cli, "cut.pt", "b.onnx", 2, "b.onnx must end in .pt or .safetensors"),
     ],
 )
 def test_what_cannot_be_converted(
-    source: str, target: str, code: int, words: str, tmp_path: Path
+    run: Runner, source: str, target: str, code: int, words: str, tmp_path: Path
 ) -> None:
     (tmp_path / "cut.pt").write_bytes((CASE / "model.pt").read_bytes()[:-1000])
-    result = run_cli("asset", "convert", source, target, cwd=tmp_path)
+    result = run("asset", "convert", source, target, cwd=tmp_path)
     assert result.returncode == code
     assert last_line(result).startswith(f"error: {words}")
     assert len(result.stderr.splitlines()) == 1

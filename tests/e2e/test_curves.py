@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.runs import last_line, metrics, run_cli
+from tests.e2e.forked import run_forked
+from tests.e2e.runs import last_line, metrics, run_cli, run_on_two_processes
 from tests.unit.test_plots import png_size
 from wavellama.tasks.history import read_history
 
@@ -23,7 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def train(output_dir: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    result = run_cli(*TRAIN, "--output-dir", output_dir, "--config", *OFTEN, *overrides)
+    result = run_forked(*TRAIN, "--output-dir", output_dir, "--config", *OFTEN, *overrides)
     assert result.returncode == 0, result.stderr
     return result
 
@@ -62,15 +61,10 @@ def test_a_run_stops_early_across_a_resume_and_only_once(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_all_processes_stop_together(tmp_path: Path) -> None:
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        *("-m", "wavellama", *TRAIN, "--output-dir", str(tmp_path), "--config", *OFTEN, *PATIENCE),
-        "regime.num_steps=40",
-    ]
     for _ in ("stops", "has stopped"):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        result = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=300, check=False
+        result = run_on_two_processes(
+            *(*TRAIN, "--output-dir", tmp_path, "--config", *OFTEN, *PATIENCE),
+            "regime.num_steps=40",
         )
         assert result.returncode == 0, result.stderr[-3000:]
         assert steps(tmp_path, "valid") == [2, 4, 6]
@@ -112,7 +106,7 @@ def test_a_run_that_cannot_draw_goes_on(grouped: tuple[Path, str]) -> None:
 
 
 def test_a_report_has_a_picture(grouped: tuple[Path, str], tmp_path: Path) -> None:
-    result = run_cli(
+    result = run_forked(
         *("recipe", "asr", "eval", "toy_eval", "--model", grouped[0], "--output-dir", tmp_path)
     )
     assert result.returncode == 0, result.stderr
@@ -129,7 +123,7 @@ def test_a_report_has_a_picture(grouped: tuple[Path, str], tmp_path: Path) -> No
     ],
 )
 def test_wrong_requests(override: str, parts: tuple[str, ...], tmp_path: Path) -> None:
-    result = run_cli(*TRAIN, "--output-dir", tmp_path, "--config", override)
+    result = run_forked(*TRAIN, "--output-dir", tmp_path, "--config", override)
     assert result.returncode == 2, result.stderr
     assert all(part in last_line(result) for part in parts), last_line(result)
     assert not (tmp_path / "metrics").exists(), "nothing has been trained"

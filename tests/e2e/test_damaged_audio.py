@@ -16,7 +16,7 @@ from tests.e2e.damage import (
     write_damaged,
     write_good,
 )
-from tests.e2e.runs import run_cli
+from tests.e2e.forked import run_forked
 from wavellama.data.manifest import write_manifest
 from wavellama.data.utterance import Utterance
 
@@ -71,7 +71,7 @@ def test_training_reads_what_is_usable_and_lists_the_rest(tmp_path: Path) -> Non
 
     (tmp_path / "spy.py").write_text(SPY)
     (tmp_path / "spy.yaml").write_text(RECIPE)
-    result = run_cli(
+    result = run_forked(
         *("recipe", "run", "spy.yaml", "--output-dir", "out", "--no-rich"),
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path)},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.forked import run_forked
 from tests.e2e.runs import last_line, run_cli, write_golden_card
 from tests.fakes import GOLDEN
 
@@ -39,12 +40,28 @@ EVAL = ("recipe", "asr", "eval", "toy_eval")
     ids=lambda value: value[-1] if isinstance(value, tuple) else None,
 )
 def test_wrong_requests(args: tuple[str, ...], parts: tuple[str, ...], tmp_path: Path) -> None:
-    result = run_cli(*args, cwd=tmp_path)
+    result = run_forked(*args, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     message = last_line(result)
     assert message.startswith("error: ")
     assert all(part in message for part in parts), message
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("asset", "show", "omniASR_LLM_300"),
+        (*EVAL, "--model", "omniASR_LLM_300"),
+        (*TRAIN, "--config", "regime.num_stepz=3"),
+    ],
+    ids=lambda args: args[-1],
+)
+def test_the_program_itself_says_the_same(args: tuple[str, ...], tmp_path: Path) -> None:
+    """What a fork says and how it ends is what the real program says, and how that ends."""
+    forked, real = run_forked(*args, cwd=tmp_path), run_cli(*args, cwd=tmp_path)
+    assert (real.returncode, real.stdout, last_line(real)) == (2, "", last_line(forked))
+    assert (forked.returncode, forked.stdout) == (2, "")
 
 
 @pytest.fixture
@@ -75,7 +92,9 @@ def cards(tmp_path: Path) -> Path:
 )
 def test_bad_checkpoints(cards: Path, name: str, code: int, parts: tuple[str, ...]) -> None:
     environment = {"FAIRSEQ2_USER_ASSET_DIR": str(cards)}
-    result = run_cli(*EVAL, "--model", name, "--output-dir", cards.parent / "out", env=environment)
+    result = run_forked(
+        *EVAL, "--model", name, "--output-dir", cards.parent / "out", env=environment
+    )
     assert result.returncode == code, result.stderr
     message = last_line(result)
     assert message.startswith("error: ")
@@ -86,7 +105,7 @@ def test_bad_checkpoints(cards: Path, name: str, code: int, parts: tuple[str, ..
 def test_a_good_checkpoint_of_a_card_evaluates(cards: Path) -> None:
     """The bad ones above fail for their own fault, not for the card's."""
     environment = {"FAIRSEQ2_USER_ASSET_DIR": str(cards)}
-    result = run_cli(
+    result = run_forked(
         *EVAL, "--model", "my_good", "--output-dir", cards.parent / "out", env=environment
     )
     assert result.returncode == 0, result.stderr
@@ -114,7 +133,7 @@ def test_an_unknown_language_in_the_data(tmp_path: Path) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: klingon\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[fairseq2.extension]\nklingon = klingon:register\n")
-    result = run_cli(
+    result = run_forked(
         *(*TRAIN, "--output-dir", tmp_path / "out", "--config", "set:dataset.name=null"),
         "dataset.family=klingon",
         env={"PYTHONPATH": str(tmp_path)},

@@ -10,7 +10,8 @@ from typing import Final
 
 import pytest
 
-from tests.e2e.runs import metrics, run_cli
+from tests.e2e.forked import run_forked
+from tests.e2e.runs import metrics
 from wavellama.data.manifest import read_manifest, write_manifest
 
 MINI: Final = Path(__file__).parents[2] / "assets/corpora/mini/manifest.tsv"
@@ -62,11 +63,11 @@ def recipes(tmp_path: Path) -> Path:
 def test_a_file_in_a_foreign_folder_trains_and_evaluates(recipes: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    trained = run_cli("recipe", "asr", "train", recipes / "my.yaml", cwd=elsewhere)
+    trained = run_forked("recipe", "asr", "train", recipes / "my.yaml", cwd=elsewhere)
     assert trained.returncode == 0, trained.stderr[-3000:]
     assert [row["Step"] for row in metrics(elsewhere / "runs" / "my", "train")] == [1, 2, 3]
 
-    evaluated = run_cli("recipe", "asr", "eval", recipes / "my_eval.yaml", cwd=elsewhere)
+    evaluated = run_forked("recipe", "asr", "eval", recipes / "my_eval.yaml", cwd=elsewhere)
     assert evaluated.returncode == 0, evaluated.stderr[-3000:]
     report = json.loads((elsewhere / "runs" / "my_eval" / "report.json").read_text())
     assert report["raw"]["languages"]["ita_Latn"]["num_utterances"] == 4

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.runs import last_line, run_cli
+from tests.e2e.forked import run_forked
+from tests.e2e.runs import Runner, last_line, run_cli
 
 PACKAGE = '''
 from dataclasses import dataclass
@@ -104,12 +105,14 @@ def package(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("recipe", ["my_train", "thirdparty:MyTraining"])
-def test_a_package_selects_its_own_parts_by_yaml(package: Path, recipe: str) -> None:
+@pytest.mark.parametrize(
+    ("run", "recipe"), [(run_cli, "my_train"), (run_forked, "thirdparty:MyTraining")]
+)
+def test_a_package_selects_its_own_parts_by_yaml(package: Path, run: Runner, recipe: str) -> None:
     log = package / "eraser.log"
     (package / "foreign.yaml").write_text(RECIPE.format(recipe=recipe, log=log))
     out = package / "out"
-    result = run_cli(
+    result = run(
         *("recipe", "run", package / "foreign.yaml", "--output-dir", out, "--no-rich"),
         env={"PYTHONPATH": str(package)},
     )
@@ -117,7 +120,7 @@ def test_a_package_selects_its_own_parts_by_yaml(package: Path, recipe: str) -> 
     assert (out / "my_training.txt").read_text() == "here"
     assert len(log.read_text().splitlines()) >= 2, "the masker acts in every training step"
     assert "Validation Metrics (step 2)" in result.stderr
-    evaluation = run_cli(
+    evaluation = run(
         *("recipe", "asr", "eval", "toy_eval", "--model", out, "--output-dir", package / "eval"),
         *("--config", "del:seq2seq_generator.config", "seq2seq_generator.name=parrot"),
         "set:seq2seq_generator.config={token: 6}",
@@ -130,7 +133,7 @@ def test_a_package_selects_its_own_parts_by_yaml(package: Path, recipe: str) -> 
 
 def test_a_verb_refuses_another_kind_of_recipe(package: Path) -> None:
     (package / "foreign.yaml").write_text(RECIPE.format(recipe="my_train", log="x"))
-    result = run_cli(
+    result = run_forked(
         "recipe", "asr", "train", package / "foreign.yaml", env={"PYTHONPATH": str(package)}
     )
     assert result.returncode == 2

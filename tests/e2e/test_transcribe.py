@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.runs import last_line, run_cli
+from tests.e2e.forked import run_forked
+from tests.e2e.runs import Runner, last_line, run_cli
 
 MINI = Path(__file__).parents[2] / "assets/corpora/mini"
 CLIPS = sorted(
@@ -20,7 +21,7 @@ CLIPS = sorted(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps."""
     out = tmp_path_factory.mktemp("toy") / "run"
-    result = run_cli(
+    result = run_forked(
         *("recipe", "asr", "train", "toy_train", "--output-dir", out, "--no-rich"),
         *("--config", "regime.num_steps=2"),
     )
@@ -50,22 +51,22 @@ def test_one_bad_file_is_named_and_the_others_are_done(trained: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("run", "model", "words"),
     [
-        (["--model", "omniASR_LLM_300"], "Did you mean omniASR_LLM_300M"),
-        (["--model", "mini_tokenizer"], "mini_tokenizer is not a known model card"),
-        (["--model", "."], "holds no training run"),
+        (run_cli, "omniASR_LLM_300", "Did you mean omniASR_LLM_300M"),
+        (run_forked, "mini_tokenizer", "mini_tokenizer is not a known model card"),
+        (run_forked, ".", "holds no training run"),
     ],
 )
-def test_a_wrong_model_is_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
-    result = run_cli("transcribe", CLIPS[0], *arguments, cwd=tmp_path)
+def test_a_wrong_model_is_one_sentence(tmp_path: Path, run: Runner, model: str, words: str) -> None:
+    result = run("transcribe", CLIPS[0], "--model", model, cwd=tmp_path)
     assert result.returncode == 2
     assert words in last_line(result)
     assert "Traceback" not in result.stderr
 
 
 def test_a_wrong_language_is_one_sentence(trained: Path) -> None:
-    result = run_cli("transcribe", CLIPS[0], "--model", trained, "--lang", "ita_Latin")
+    result = run_forked("transcribe", CLIPS[0], "--model", trained, "--lang", "ita_Latin")
     assert result.returncode == 2
     assert "ita_Latn" in last_line(result)
 
@@ -73,7 +74,7 @@ def test_a_wrong_language_is_one_sentence(trained: Path) -> None:
 def test_the_recipe_takes_files_and_lists_bad_ones(trained: Path, tmp_path: Path) -> None:
     files = f"[{CLIPS[0]},{tmp_path / 'missing.wav'},{CLIPS[1]}]"
     out = tmp_path / "out"
-    result = run_cli(
+    result = run_forked(
         *("recipe", "asr", "transcribe", "transcribe_files", "--output-dir", out, "--no-rich"),
         *("--model", trained, "--config", f"dataset.config_overrides.files={files}"),
         "dataset.config_overrides.lang=ita_Latn",

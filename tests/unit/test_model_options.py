@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,9 @@ from tests.fakes import (
     arch_config,
     create_model,
     decoder_inputs_of,
+    golden_case,
+    golden_model,
+    golden_tokenizer,
     loss_of,
     make_batch,
     make_waveforms,
@@ -63,15 +67,30 @@ def _rebuild(model: Wav2Vec2LlamaModel, **kwargs: Any) -> Wav2Vec2LlamaModel:
 
 
 def test_the_constructor_has_the_documented_defaults() -> None:
+    signature = inspect.signature(Wav2Vec2LlamaModel.__init__)
+    documented = {
+        "masker": None,
+        "max_generation_length": 8192,
+        "encoder_stacking": 1,
+        "lang_embeddings_p": 0.0,
+        "language_column_name": "lang",
+        "lang_embeddings": None,
+        "lang_mapping": None,
+        "context_text_only": False,
+        "beam_search_config": None,
+        "streaming_config": None,
+        "text_encoder": None,
+        "n_context_examples": 0,
+        "seed": 42,
+        "zero_shot_swapped_bos_eos": True,
+        "special_token_base": None,
+        "ctc_head": None,
+    }
+    parameters = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    assert {p.name: p.default for p in parameters} == documented
     model = _rebuild(small_model())
-    assert model.masker is None
-    assert model.max_generation_length == 8192
-    assert model.encoder_stacking == 1
-    assert model.lang_embeddings_p == 0.0
-    assert model.language_column_name == "lang"
     assert model.beam_search_config == Wav2Vec2LlamaBeamSearchConfig()
     assert model.streaming_config == Wav2Vec2LlamaStreamingConfig()
-    assert model.n_context_examples == 0
 
 
 def test_a_rebuilt_model_computes_the_same() -> None:
@@ -236,6 +255,37 @@ def test_pad_idx_comes_from_the_configuration() -> None:
     assert not model.text_frontend.weight[7].any()
 
 
+# Masking
+
+
+def test_every_field_of_the_masking_reaches_the_masker() -> None:
+    fields = {
+        "temporal_mask_span_len": 3,
+        "max_temporal_mask_prob": 0.31,
+        "min_num_temporal_mask_spans": 4,
+        "spatial_mask_span_len": 5,
+        "max_spatial_mask_prob": 0.32,
+        "min_num_spatial_mask_spans": 6,
+    }
+    masking = {**fields, "use_masking": True}
+    masker: Any = tiny_model(merge(SMALL, {"wav2vec2_asr_config": masking})).masker
+    for name, value in fields.items():
+        assert getattr(masker, name.replace("mask_span_len", "span_len")) == value
+    assert tiny_model(SMALL).masker is None
+
+
+# Streaming
+
+
+def test_text_encoder() -> None:
+    model, batch = golden_model("streaming"), golden_case("streaming").utterances.batch()
+    settings = {"streaming_config": model.streaming_config}
+    rebuilt = _rebuild(model, **settings, text_encoder=golden_tokenizer().create_encoder())
+    assert torch.equal(loss_of(rebuilt, batch), loss_of(model, batch))
+    with pytest.raises(ConfigError, match="`text_encoder`"):
+        loss_of(_rebuild(model, **settings), batch)
+
+
 # Search
 
 
@@ -305,6 +355,36 @@ def test_decoder_dropout_sits_in_attention_in_the_ffn_and_after_the_final_norm()
         expected |= {f"layers.{layer}.self_attn.sdpa", f"layers.{layer}.ffn.inner_dropout"}
     assert _decoder_dropouts(0.3) == expected
     assert _decoder_dropouts(0.0) == set()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_layers": 3},
+        {"num_attn_heads": 4, "num_key_value_heads": 4},
+        {"num_key_value_heads": 1},
+        {"ffn_inner_dim": 64},
+        {"ffn_inner_dim_scale": 2.0},
+        {"ffn_inner_dim_multiplier": 4.0},
+        {"ffn_inner_dim_multiple_of": 64},
+        {"rope_theta": 10.0},
+        {"use_scaled_rope": True},
+        {"init_std": 0.5},
+        {"init_std_scale": "stack"},
+        {"init_std_scale": "none"},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_every_option_of_the_decoder_changes_what_it_computes(change: dict[str, Any]) -> None:
+    def hidden(llama_config: dict[str, Any]) -> Tensor:
+        decoder = tiny_model(merge(SMALL, {"llama_config": llama_config})).llama_decoder
+        return decoder(seqs, BatchLayout.of(seqs))
+
+    seqs = torch.randn(1, 40, 16, dtype=torch.float64)
+    two_layers = {"num_layers": 2}
+    assert torch.equal(hidden(two_layers), hidden(two_layers))
+    assert not torch.allclose(hidden({**two_layers, **change}), hidden(two_layers))
 
 
 def test_decoder_output_is_dropped_after_the_final_norm() -> None:

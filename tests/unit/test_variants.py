@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from fairseq2.data.tokenizers import load_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.fakes import (
     SMALL,
+    decoder_inputs_of,
     golden_case,
     golden_model,
     golden_tokenizer,
@@ -26,7 +29,7 @@ from tests.fakes import (
 )
 from wavellama import ASRInferencePipeline, ContextExample, Wav2Vec2LlamaBeamSearchConfig, generate
 from wavellama.audio.causal import CausalNormalizer
-from wavellama.decoding.streaming import StreamDecoder, join_hypotheses
+from wavellama.decoding.streaming import StreamDecoder, StreamState, join_hypotheses
 from wavellama.errors import AudioError, BatchError, ConfigError, SyntaxNotAvailableError
 from wavellama.model.factory import create_wav2vec2_llama_model
 from wavellama.model.inputs import embed_in_groups
@@ -204,6 +207,96 @@ def test_training_a_streaming_model_needs_timed_words_and_a_tokenizer(
         loss_of(golden_model("streaming"), batch)
     with pytest.raises(ConfigError, match="`text_encoder`"):
         loss_of(streaming_model, batch)
+
+
+def _timed(words: list[str], durations: list[float]) -> dict[str, list[Any]]:
+    """Return the metadata of one row of words."""
+    return {"text_words_merged": [words], "word_duration": [durations]}
+
+
+def _letters(text: str) -> Tensor:
+    """Encode x, y and z; a run of other characters is one unknown token, as in sentencepiece."""
+    characters = re.sub("[^xyz]+", "?", text)
+    return torch.tensor(["?xyz".index(character) + 3 for character in characters])
+
+
+@pytest.mark.parametrize(("unk_idx", "tokens"), [(3, [3, 4]), (9, [4])])
+def test_the_unknown_token_of_the_configuration_is_no_sentinel(
+    unk_idx: int, tokens: list[int]
+) -> None:
+    """Next to a sentinel that is unknown itself, an unknown character would vanish."""
+    model = tiny_model(merge(merge(SMALL, STREAMING), {"unk_idx": unk_idx}))
+    model.text_encoder = cast("Any", _letters)
+    batch = make_batch(make_waveforms([2000]), [[4]], ["eng_Latn"], more=_timed(["?x"], [0.1]))
+    output = outputs_of(model, batch)
+    (context_len,) = output.decoder_context_seq_lens[0]
+    assert output.decoder_inputs_layout.seq_lens == [context_len + len(tokens) + 1]
+
+
+def test_the_tokenizer_of_the_configuration_encodes_the_words() -> None:
+    tokenizer = load_tokenizer("mini_tokenizer")
+    size = tokenizer.vocab_info.size
+    overrides = merge(merge(SMALL, STREAMING), {"llama_config": {"vocab_size": size}})
+    overrides["wav2vec2_asr_config"]["target_vocab_size"] = size
+    by_name = {"streaming_config": {"text_tokenizer": "mini_tokenizer"}}
+    named, given = tiny_model(merge(overrides, by_name)), tiny_model(overrides)
+    given.text_encoder = tokenizer.create_encoder()
+    batch = make_batch(
+        make_waveforms([8000]), [[4]], ["eng_Latn"], more=_timed(["one", " two"], [0.2, 0.2])
+    )
+    assert torch.equal(loss_of(named, batch), loss_of(given, batch))
+    given.text_encoder = golden_tokenizer().create_encoder()
+    assert not torch.equal(loss_of(named, batch), loss_of(given, batch))
+
+
+@pytest.mark.parametrize(
+    ("settings", "segments"),
+    [
+        ({}, [4000, 4000, 1000]),
+        ({"segment_secs": 0.5}, [8000, 1000]),
+        ({"min_audio_ms": 63}, [4000, 4000]),
+        ({"sample_rate": 8000, "min_audio_ms": 50}, [2000] * 4 + [1000]),
+    ],
+    ids=str,
+)
+def test_how_audio_is_cut_is_configured(settings: dict[str, Any], segments: list[int]) -> None:
+    """In training as in inference."""
+    overrides = merge(merge(SMALL, STREAMING), {"streaming_config": settings})
+    model = tiny_model(overrides, dtype=torch.float32)
+    model.text_encoder = golden_tokenizer().create_encoder()
+    (waveform,) = make_waveforms([9000], dtype=torch.float32)
+    inputs = decoder_inputs_of(model, make_batch([waveform], more=_timed(["a"], [0.1])))
+    frames = [(length - 400) // 320 + 1 for length in segments]
+    around = [4, *[2] * (len(segments) - 1)]  # language, lid; mark, BOS
+    lens = [column[0] for column in inputs.decoder_context_seq_lens]
+    assert lens == [sum(pair) for pair in zip(frames, around, strict=True)]
+    decoder = StreamDecoder(model, GREEDY)
+    state = decoder.start()
+    assert len(decoder.feed(state, waveform)) == len(segments) - 1
+    assert decoder.finish(state)
+
+
+@pytest.mark.parametrize("num_past", [0, 1, 3])
+def test_the_state_of_a_stream_holds_the_configured_past(num_past: int) -> None:
+    """And no more, however many segments went by: its tensors do not grow with the audio."""
+    overrides = {"streaming_config": {"n_context_segments": num_past}}
+    model = tiny_model(merge(merge(SMALL, STREAMING), overrides), dtype=torch.float32)
+    decoder = StreamDecoder(model, GREEDY)
+    state = decoder.start()
+    sizes = []
+    for waveform in make_waveforms([4000] * 12, dtype=torch.float32):
+        decoder.feed(state, waveform)
+        sizes.append(tensor_bytes(state))
+    assert state.num_segments == 11
+    assert len(state.past) == num_past
+    assert len(set(sizes[num_past:])) == 1
+    assert sizes == sorted(sizes)
+
+
+def tensor_bytes(state: StreamState) -> int:
+    """Return the bytes of memory that the tensors of a stream keep alive."""
+    tensors = [state.waiting, *(segment.audio for segment in state.past)]
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
 def test_rows_without_more_segments_add_nothing_to_the_loss() -> None:

@@ -79,6 +79,7 @@ class Engine:
         cache = KeyValueCache.allocate(num_layers, self._num_kv_heads, self._head_dim, prompts)
         ends = list(accumulate(len(prompt) for prompt in prompts))
         spans = [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
+        last = [end - 1 for end in ends]
         steps = [torch.arange(len(prompt), device=prompt.device) for prompt in prompts]
         angles = self._rotations[torch.cat(steps)]  # (S, D / 2)
         seqs = torch.cat(prompts)  # (S, M)
@@ -88,8 +89,11 @@ class Engine:
                 self._attend_prompt(cache, i, row, [part[span] for part in (query, key, value)])
                 for row, span in enumerate(spans)
             ]
-            seqs = self._finish_layer(layer, seqs, torch.cat(attended))
-        return cache, self._score(seqs[[end - 1 for end in ends]])
+            packed = torch.cat(attended)
+            if i + 1 == num_layers:  # behind the last attention only the last positions matter
+                seqs, packed = seqs[last], packed[last]
+            seqs = self._finish_layer(layer, seqs, packed)
+        return cache, self._score(seqs)
 
     @torch.no_grad()
     @_without_autocast
