@@ -33,9 +33,6 @@ class KeyValueCache:
     visible: Tensor
     """The places that each hypothesis sees. *Shape:* (N, K, C)."""
 
-    width: int
-    """No hypothesis sees a place from here on."""
-
     @staticmethod
     def allocate(
         num_layers: int, num_heads: int, head_dim: int, like: Sequence[Tensor]
@@ -50,7 +47,7 @@ class KeyValueCache:
         visible = torch.arange(width + GROWTH, device=lens.device) < lens[:, None, None]
         layers = range(num_layers)
         keys = [like[0].new_zeros(shape) for _ in layers]
-        return KeyValueCache(keys, [like[0].new_zeros(shape) for _ in layers], visible, width)
+        return KeyValueCache(keys, [like[0].new_zeros(shape) for _ in layers], visible)
 
     @property
     def num_bytes(self) -> int:
@@ -64,20 +61,18 @@ class KeyValueCache:
         if missing > 0:
             self._grow(max(missing, GROWTH))
             used = self.visible.any(1)
-        places = used.to(torch.uint8).argsort(dim=1, stable=True)[:, :num_places]
-        self.width = max(self.width, int(places.max()) + 1)
-        return places
+        return used.to(torch.uint8).argsort(dim=1, stable=True)[:, :num_places]
 
     def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
         """Put new keys and values into one layer.
 
         :param places: where to. *Shape:* (N, K).
-        :param keys: *Shape:* (N, G, K, D).
-        :param values: *Shape:* (N, G, K, D).
+        :param keys: *Shape:* (N, K, G, D).
+        :param values: *Shape:* (N, K, G, D).
         """
-        index = places[:, None, :, None].expand_as(keys)
-        self.keys[layer].scatter_(2, index, keys)
-        self.values[layer].scatter_(2, index, values)
+        rows = torch.arange(places.size(0), device=places.device)[:, None]
+        self.keys[layer][rows, :, places] = keys
+        self.values[layer][rows, :, places] = values
 
     def fork(self, parents: Tensor) -> None:
         """Replace the hypotheses: k of row n continues the old one ``parents[n, k]``. (N, K')."""
@@ -91,8 +86,8 @@ class KeyValueCache:
         """
         self.visible = self.visible[rows]
         used = self.visible.any(1)  # (N', C)
-        self.width = int(used.sum(1).max())
-        order = used.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : self.width]
+        num_places = int(used.sum(1).max()) + GROWTH
+        order = used.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :num_places]
         self.visible = self.visible.gather(2, order[:, None].expand(-1, self.visible.size(1), -1))
         for caches in (self.keys, self.values):
             for i, cache in enumerate(caches):

@@ -116,9 +116,11 @@ class Engine:
         bias = self._create_bias(cache)
         for i, layer in enumerate(self._layers):
             query, key, value = self._project(layer, seqs, angles)
-            new = (part.view(*shape, *part.shape[1:]).transpose(1, 2) for part in (key, value))
-            cache.write(i, places, *new)
-            attended = self._attend(cache, i, query.view(*shape, *query.shape[1:]), bias)
+            query, key, value = (
+                part.view(*shape, -1, self._head_dim) for part in (query, key, value)
+            )
+            cache.write(i, places, key, value)
+            attended = self._attend(cache, i, query, bias)
             seqs = self._finish_layer(layer, seqs, attended.flatten(0, 1))
         return self._score(seqs).view(*shape, -1)
 
@@ -152,7 +154,7 @@ class Engine:
     def _create_bias(self, cache: KeyValueCache) -> Tensor:
         """Return what to add to the scores of attention. (N, 1, K, 1, C)."""
         dtype = torch.promote_types(self._embeddings.dtype, torch.float32)
-        visible = cache.visible[:, None, :, None, : cache.width]
+        visible = cache.visible[:, None, :, None]
         return torch.zeros((), dtype=dtype, device=visible.device).where(visible, -math.inf)
 
     def _attend(self, cache: KeyValueCache, layer: int, query: Tensor, bias: Tensor) -> Tensor:
@@ -163,13 +165,13 @@ class Engine:
         :returns: *Shape:* (N, K, H D).
         """
         num_rows, num_hyps, _, head_dim = query.shape
-        grouped = (num_rows, num_hyps, self._num_kv_heads, -1, head_dim)
-        queries = query.view(grouped).transpose(1, 2)  # (N, G, K, H / G, D)
-        keys = cache.keys[layer][:, :, : cache.width].transpose(2, 3)  # (N, G, D, C)
-        scores = (queries.flatten(2, 3) * head_dim**-0.5) @ keys
-        scores = scores.view(*queries.shape[:4], -1).to(bias.dtype) + bias
-        shares = scores.softmax(-1).to(query.dtype).flatten(2, 3)
-        attended: Tensor = shares @ cache.values[layer][:, :, : cache.width]
+        grouped = query.view(num_rows, num_hyps, self._num_kv_heads, -1, head_dim)
+        queries = grouped.transpose(1, 2)  # (N, G, K, H / G, D)
+        keys, values = (caches[layer].flatten(0, 1) for caches in (cache.keys, cache.values))
+        scaled = (queries * head_dim**-0.5).reshape(len(keys), -1, head_dim)  # (N G, K H / G, D)
+        scores = torch.bmm(scaled, keys.transpose(1, 2)).view(*queries.shape[:4], -1)
+        shares = (scores.to(bias.dtype) + bias).softmax(-1).to(query.dtype)
+        attended = torch.bmm(shares.view(*scaled.shape[:2], -1), values)
         return attended.view(queries.shape).transpose(1, 2).flatten(2)
 
     def _finish_layer(self, layer: _Layer, seqs: Tensor, attended: Tensor) -> Tensor:
