@@ -47,6 +47,14 @@ def test_packs_what_the_cpu_has_kernels_for() -> None:
     assert isinstance(create_linear([first.double()], "native"), PlainLinear)
 
 
+@pytest.mark.parametrize("num_rows", [1, 3, 4, 9])
+def test_a_large_product_of_few_vectors(num_rows: int) -> None:
+    weight = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(0))
+    seqs = torch.randn(num_rows, 1024, generator=torch.Generator().manual_seed(1))
+    expected = seqs.double() @ weight.double().T
+    torch.testing.assert_close(PackedLinear(weight)(seqs).double(), expected, rtol=0, atol=1e-3)
+
+
 def test_a_plain_product_copies_no_weights() -> None:
     weight = create_weights()[0].double()
     product = create_linear([weight], "native")
