@@ -1,0 +1,390 @@
+"""How fast decoding is: seconds per prompt and per step, memory, and how near to the limit.
+
+``python benchmarks/decode.py`` builds a model with random weights and times whole searches, from
+embedded prompts to tokens, in which EOS is impossible. Beside ours, in turn within each round, so
+that whatever else the machine does meets all alike, it times:
+
+* ``stock``: fairseq2's decoder modules and incremental state as its beam search uses them: each
+  beam reads the prompt, and the whole state is reordered at each step. Rows of one length share a
+  state; fairseq2 cannot hold several lengths in one, so each has its own. (fairseq2's beam search
+  is worse: it feeds all but the shortest prompt token by token.) The search around it is ours.
+* ``reference``: omnilingual-asr 0.2.0 in another interpreter (``--reference-python``), with
+  ``omnilingual-asr==0.2.0 torchaudio==2.8.0 pyarrow==20.0.0`` installed; always on the CPU, with
+  weights of ``--dtype``. What it runs is described in ``decode_reference.py``.
+
+The figures of each are medians over the rounds after the first one, which warms up:
+
+* ``prefill_s``: until the first token's log-probabilities of every row are there.
+* ``step_s``: for each further token, search included; ``total_s``: for all.
+* ``peak_bytes``: what the process takes beyond what it held before, at most.
+* ``cache_bytes``: keys and values at the end, reserved space included.
+* ``bandwidth_share``: the share of ``step_s`` that reading the decoder's weights once takes at the
+  speed of the machine's memory, measured in each round. It cannot exceed 1.
+
+With ``--json`` the last line of stdout is one JSON object: the settings, the figures of ours, and
+under their names those of the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields, replace
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+import wavellama  # noqa: F401  # isort: skip  # before fairseq2, for which it loads libsndfile
+
+import torch
+from fairseq2.models.llama import LLaMAConfig
+from fairseq2.nn.utils.module import reset_non_persistent_buffers, to_empty
+from fairseq2.runtime.config_registry import get_config
+from fairseq2.runtime.dependency import get_dependency_resolver
+from torch import Tensor
+from torch.nn import Module
+
+from wavellama.decoding.engine_view import find_engine
+from wavellama.decoding.prompt_search import create_search
+from wavellama.engine import Engine, EngineStepDecoder, Precision
+from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaConfig
+from wavellama.model.factory import create_wav2vec2_llama_model
+from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.search.beam import BeamSearch
+from wavellama.search.constraints import BannedTokens
+from wavellama.search.greedy import GreedySearch
+
+if TYPE_CHECKING:
+    from benchmarks.decode_contenders import (
+        Contender,
+        DecoderFactory,
+        Figures,
+        InProcess,
+        Memory,
+        StockStepDecoder,
+        start_reference,
+        synchronize,
+    )
+else:  # this folder is where a script is looked for, and no package
+    from decode_contenders import (
+        Figures,
+        InProcess,
+        Memory,
+        StockStepDecoder,
+        start_reference,
+        synchronize,
+    )
+
+NUMBERS: Final = {
+    "model_dim": (4096, "width of the decoder"),
+    "layers": (12, "layers of the decoder"),
+    "heads": (8, "attention heads per layer"),
+    "vocab": (9812, "tokens of the vocabulary"),
+    "max_len": (8192, "the model's longest sequence"),
+    "batch": (1, "rows per length of --prompt"),
+    "new_tokens": (120, "tokens to emit per row"),
+    "beam": (5, "hypotheses per row"),
+    "threads": (torch.get_num_threads(), "threads of torch"),
+    "runs": (3, "rounds that count, after one that does not"),
+}
+"""Settings that are numbers: their defaults, and what they are."""
+
+CHOICES: Final = {
+    "dtype": (("bfloat16", "float32"), "type of weights and cache"),
+    "weights": (("native", "int8"), "weights of ours: of --dtype, or rounded to 8 bits"),
+    "device": (("cpu", "cuda"), "where ours and stock run"),
+}
+"""Settings that are one of a few names, the default first, and what they are."""
+
+LEAST: Final = {"new_tokens": 2, "prompt": 2, "vocab": 4, "runs": 3}
+"""The least that a setting may be, where it is not 1."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is decoded, and how; the options of the command line."""
+
+    model_dim: int
+    layers: int
+    heads: int
+    vocab: int
+    max_len: int
+    prompt: list[int]
+    batch: int
+    new_tokens: int
+    beam: int
+    dtype: str
+    weights: Precision
+    device: str
+    threads: int
+    runs: int
+
+    @property
+    def prompt_lens(self) -> list[int]:
+        """The length of each row's prompt; rows of one length are adjacent."""
+        return [length for length in self.prompt for _ in range(self.batch)]
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The type of weights and cache."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    def mistakes(self) -> Iterator[str]:
+        """Say what is wrong with the settings."""
+        for name, value in asdict(self).items():
+            least = LEAST.get(name, 1)
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int) and number < least:
+                    yield f"{option(name)} is {number}, but must be at least {least}"
+        if self.model_dim % (2 * max(self.heads, 1)) != 0:
+            yield f"--model-dim {self.model_dim} must be a multiple of 2 x --heads {self.heads}"
+        if self.vocab <= self.beam:
+            yield f"--vocab {self.vocab} must be above --beam {self.beam}, as EOS is impossible"
+        longest = max(self.prompt) + self.new_tokens + 4  # the reference ends four steps early
+        if longest > self.max_len:
+            yield f"--max-len is {self.max_len}, but prompt and new tokens need {longest}"
+
+
+def option(name: str) -> str:
+    """Return how a setting is called on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+# The model and what it reads
+
+
+def create_model(settings: Settings) -> Wav2Vec2LlamaModel:
+    """Create a random model whose decoder has the proportions of the published ones."""
+    config = get_config(get_dependency_resolver(), Wav2Vec2LlamaConfig, "tiny")
+    config.wav2vec2_asr_config.target_vocab_size = settings.vocab
+    config.llama_config = LLaMAConfig(
+        model_dim=settings.model_dim,
+        max_seq_len=settings.max_len,
+        vocab_size=settings.vocab,
+        pad_idx=config.pad_idx,
+        num_layers=settings.layers,
+        num_attn_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        ffn_inner_dim=settings.model_dim,
+    )
+    torch.set_default_dtype(settings.torch_dtype)
+    with torch.device("meta"):
+        model = create_wav2vec2_llama_model(config)
+    torch.set_default_dtype(torch.float32)
+    to_empty(model, torch.device(settings.device))
+    reset_non_persistent_buffers(model)
+    fill_randomly(model)
+    return model.eval()
+
+
+@torch.no_grad()
+def fill_randomly(model: Module) -> None:
+    """Give matrices random values of a scale that keeps activations in range, vectors ones."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(std=parameter.size(-1) ** -0.5)
+        else:
+            parameter.fill_(1.0)
+
+
+def create_contexts(settings: Settings) -> list[Tensor]:
+    """Create each row's embedded prompt. *Shape of each:* (S, M)."""
+    device, dtype = torch.device(settings.device), settings.torch_dtype
+    shapes = [(length, settings.model_dim) for length in settings.prompt_lens]
+    return [torch.randn(shape, device=device, dtype=dtype) * shape[1] ** -0.5 for shape in shapes]
+
+
+def create_endless_search(model: Wav2Vec2LlamaModel, beam: int) -> BeamSearch | GreedySearch:
+    """Create a search that only its number of tokens ends."""
+    config = Wav2Vec2LlamaBeamSearchConfig(nbest=beam, repetition_guard=False)
+    eos_idx = model.target_vocab_info.eos_idx
+    assert eos_idx is not None, "checked by the model's constructor"
+    return create_search(config, model, constraints=[BannedTokens([eos_idx])])
+
+
+def create_engine(model: Wav2Vec2LlamaModel, settings: Settings) -> tuple[Engine, int | None]:
+    """Create our engine; also return what its form of the weights takes beside the model's."""
+    memory = Memory(torch.device(settings.device))
+    memory.start()
+    try:
+        engine = find_engine(model, settings.weights)
+    except ValueError as ex:
+        sys.exit(str(ex))
+    assert engine is not None, "the model's decoder is a plain Llama decoder"
+    return engine, memory.held_bytes()
+
+
+def weight_bytes(model: Wav2Vec2LlamaModel, precision: Precision) -> int:
+    """Return how many bytes of weights a step reads."""
+    modules = (model.llama_decoder, model.final_proj)
+    weights = [weight for module in modules for weight in module.parameters()]
+    return sum(w.numel() if precision == "int8" and w.ndim > 1 else w.nbytes for w in weights)
+
+
+# Measuring
+
+
+def create_contenders(
+    model: Wav2Vec2LlamaModel, engine: Engine, settings: Settings
+) -> dict[str, Contender]:
+    """Create those that run in this process."""
+    search, contexts = create_endless_search(model, settings.beam), create_contexts(settings)
+    factories: dict[str, DecoderFactory] = {
+        "ours": lambda contexts: EngineStepDecoder(engine, contexts),
+        "stock": lambda contexts: StockStepDecoder(model, contexts, settings.beam),
+    }
+    return {
+        name: InProcess(create, search, contexts, settings.new_tokens)
+        for name, create in factories.items()
+    }
+
+
+def reference_options(settings: Settings) -> list[str]:
+    """Return the settings as options of ``decode_reference.py``."""
+    names = ("model_dim", "layers", "heads", "vocab", "max_len", "new_tokens", "beam")
+    pairs = [(option(name), str(getattr(settings, name))) for name in (*names, "dtype", "threads")]
+    prompt = ["--prompt", *map(str, settings.prompt_lens)]
+    return [word for pair in pairs for word in pair] + prompt
+
+
+def measure_bandwidth(device: torch.device) -> float:
+    """Return bytes per second, of copying (read and written) or of summing, whichever is more."""
+    source = torch.ones(2**27, device=device)  # 512 MiB: no cache holds it
+    target = torch.empty_like(source)
+    copy_secs = fastest(lambda: target.copy_(source), device)
+    sum_secs = fastest(source.sum, device)
+    return source.nbytes * max(2 / copy_secs, 1 / sum_secs)
+
+
+def fastest(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that the fastest of a few repetitions takes."""
+    seconds = []
+    for _ in range(4):
+        synchronize(device)
+        begin = perf_counter()
+        work()
+        synchronize(device)
+        seconds.append(perf_counter() - begin)
+    return min(seconds)
+
+
+def run_once(contender: Contender) -> Figures:
+    """Run a contender and read its peak of memory."""
+    contender.memory.start()
+    figures = contender.run()
+    return replace(figures, peak_bytes=contender.memory.peak_bytes())
+
+
+def run_rounds(
+    contenders: Mapping[str, Contender], settings: Settings
+) -> tuple[dict[str, Figures], float]:
+    """Let all contenders run in turn, round after round.
+
+    :returns: the medians of each, and that of the memory's bytes per second.
+    """
+    runs: dict[str, list[Figures]] = {name: [] for name in contenders}
+    bandwidths = []
+    for round_nr in range(settings.runs + 1):
+        for name, contender in contenders.items():
+            runs[name].append(run_once(contender))
+            seconds = runs[name][-1].total_s
+            print(f"round {round_nr}, {name}: {seconds:.3f} s", file=sys.stderr, flush=True)
+        bandwidths.append(measure_bandwidth(torch.device(settings.device)))
+    return {name: Figures.median_of(own[1:]) for name, own in runs.items()}, median(bandwidths)
+
+
+# Reporting
+
+
+def create_rows(
+    figures: Mapping[str, Figures], limits: Mapping[str, float]
+) -> dict[str, dict[str, float | None]]:
+    """Return what is reported of each.
+
+    :param limits: the seconds that reading the weights once takes.
+    """
+    ours = figures["ours"].total_s
+    return {
+        name: {
+            **asdict(own),
+            "bandwidth_share": limits[name] / own.step_s,
+            "times_ours": own.total_s / ours,
+        }
+        for name, own in figures.items()
+    }
+
+
+def print_table(rows: Mapping[str, Mapping[str, float | None]]) -> None:
+    names = list(rows["ours"])
+    print(f"{'':10}" + "".join(f"{name:>16}" for name in names))
+    for contender, row in rows.items():
+        cells = ["-" if (value := row[name]) is None else f"{value:.4g}" for name in names]
+        print(f"{contender:10}" + "".join(f"{cell:>16}" for cell in cells))
+
+
+def parse(argv: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, (default, what) in NUMBERS.items():
+        about = f"{what} ({default})"
+        parser.add_argument(option(name), type=int, default=default, metavar="N", help=about)
+    for name, (choices, what) in CHOICES.items():
+        about = f"{what} ({choices[0]})"
+        parser.add_argument(option(name), choices=choices, default=choices[0], help=about)
+    lens = "positions of the prompt (500), or several lengths for a batch of prompts: 200,400"
+    parser.add_argument("--prompt", type=_lens, default=[500], metavar="N[,N...]", help=lens)
+    python = "interpreter that has omnilingual-asr 0.2.0, to compare with"
+    parser.add_argument("--reference-python", metavar="PATH", help=python)
+    parser.add_argument(
+        "--without-stock", action="store_true", help="leave fairseq2's decoding out"
+    )
+    parser.add_argument("--json", action="store_true", help="end with one JSON object on one line")
+    args = parser.parse_args(argv)
+    settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
+    mistakes = list(settings.mistakes())
+    if args.reference_python and shutil.which(args.reference_python) is None:
+        mistakes.append(f"--reference-python {args.reference_python} is no program")
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        mistakes.append("--device is cuda, but torch finds no GPU; use cpu")
+    if mistakes:
+        parser.error("; ".join(mistakes))
+    return settings, args
+
+
+def _lens(text: str) -> list[int]:
+    try:
+        return [int(length) for length in text.split(",")]
+    except ValueError as ex:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length, nor several: 500,700") from ex
+
+
+def main() -> None:
+    settings, args = parse(sys.argv[1:])
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(0)
+    model = create_model(settings)
+    engine, engine_bytes = create_engine(model, settings)
+    with ExitStack() as stack:
+        contenders = create_contenders(model, engine, settings)
+        if args.without_stock:
+            del contenders["stock"]
+        if args.reference_python:
+            reference = start_reference(args.reference_python, reference_options(settings))
+            contenders["reference"] = stack.enter_context(reference)
+        figures, bandwidth = run_rounds(contenders, settings)
+    limits = dict.fromkeys(figures, weight_bytes(model, "native") / bandwidth)
+    limits["ours"] = weight_bytes(model, settings.weights) / bandwidth
+    rows = create_rows(figures, limits)
+    print_table(rows)
+    machine = {"bandwidth": bandwidth, "engine_bytes": engine_bytes, "torch": torch.__version__}
+    if args.json:
+        print(json.dumps({**asdict(settings), **machine, **rows.pop("ours"), **rows}))
+
+
+if __name__ == "__main__":
+    main()
