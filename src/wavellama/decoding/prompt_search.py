@@ -34,7 +34,8 @@ def search_prompts(
     """Return the hypotheses of each prompt, best first, without control tokens.
 
     :param model: a model in eval mode.
-    :param drafts: a guess of each row's tokens, for a beam of 1; it changes the speed alone.
+    :param drafts: a guess of each row's tokens, for a beam of 1; it changes the speed alone, and
+        is not used where an observer looks on.
     :raises ConfigError: the constraints leave a row no token.
     :raises ContextTooLongError: a prompt leaves no room to emit a token.
     :raises DecodingError: the decoder produced NaN.
@@ -44,6 +45,8 @@ def search_prompts(
     max_lens = [_max_len(length, model.max_generation_length, config) for length in lens]
     if drafts is None and config.ctc_draft:
         drafts = ctc_drafts(model, prompt.frames)
+    if observer is not None:  # it is shown every single step
+        drafts = None
     engine = find_engine(model, config.weights) if drafts else None
     if drafts and engine is not None:
         rules = SpeculativeSearch(*_greedy_rules(config, model), constraints)
