@@ -52,7 +52,6 @@ def test_wrong_requests(args: tuple[str, ...], parts: tuple[str, ...], tmp_path:
     "args",
     [
         ("asset", "show", "omniASR_LLM_300"),
-        (*EVAL, "--model", "omniASR_LLM_300"),
         (*TRAIN, "--config", "regime.num_stepz=3"),
     ],
     ids=lambda args: args[-1],
