@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from fairseq2.assets import AssetCard
 from fairseq2.nn import IncrementalStateBag
 from torch import Tensor
 from torch.nn import Module
@@ -20,7 +23,7 @@ from tests.fakes import (
     small_model,
     tiny_model,
 )
-from wavellama import Wav2Vec2LlamaBeamSearchConfig, generate
+from wavellama import Wav2Vec2LlamaBeamSearchConfig, generate, load_model
 from wavellama.search.beam import BeamSearch, SearchOptions
 
 WAVEFORMS = make_waveforms([6000, 800, 3000])
@@ -83,3 +86,14 @@ def test_b43_scores_alternatives_and_reasons_are_returned() -> None:
     assert len(others) == 2
     assert best.score == pytest.approx(sum(best.token_logprobs))
     assert best.stop_reason in ("eos", "length")
+
+
+def test_a_wrong_card_downloads_nothing(tmp_path: Path) -> None:
+    """The checkpoint was fetched before the architecture's name was looked at."""
+    fields = {
+        "model_family": "wav2vec2_llama",
+        "model_arch": "zzz",
+        "checkpoint": (tmp_path / "missing.pt").as_uri(),
+    }
+    with pytest.raises(Exception, match="zzz"):
+        load_model(AssetCard("wrong", fields))

@@ -86,6 +86,8 @@ class CheckedModelFamily(StandardModelFamily):  # type: ignore[misc]
         :raises ConfigError: the card names no checkpoint, or one that nothing can fetch.
         :raises CheckpointError: the checkpoint is missing, damaged, or of another model.
         """
+        if config is None:
+            config = self.get_model_config(card)  # a wrong card is known before gigabytes have come
         if gangs.root.rank == 0:
             self.fetcher.fetch(card)
         return super().load_model(card, gangs, dtype, config, load_rank0_only, mmap)
