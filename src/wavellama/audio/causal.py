@@ -1,10 +1,11 @@
-"""Normalisation of audio whose end is not known yet.
+"""Normalisation of audio that is not held as a whole.
 
 Shapes: T samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, final
 
 import torch
@@ -15,6 +16,28 @@ EPSILON: Final = 1e-5
 
 
 @final
+class Normalizer:
+    """Gives audio zero mean and unit variance by the statistics of the audio that was added."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum = self._sum_of_squares = 0.0
+
+    def add(self, samples: Tensor) -> None:
+        """Take more audio into account. (T)."""
+        samples = samples.to(torch.float64)
+        self._count += len(samples)
+        self._sum += float(samples.sum())
+        self._sum_of_squares += float(samples.square().sum())
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """Return samples normalised. (T) -> (T), float32."""
+        mean = self._sum / self._count
+        variance = max(self._sum_of_squares / self._count - mean**2, 0.0)
+        return samples.to(torch.float64).sub(mean).div((variance + EPSILON) ** 0.5).float()
+
+
+@final
 class CausalNormalizer:
     """Gives each segment zero mean and unit variance by the statistics of all audio up to its end.
 
@@ -22,15 +45,17 @@ class CausalNormalizer:
     """
 
     def __init__(self) -> None:
-        self._count = 0
-        self._sum = self._sum_of_squares = 0.0
+        self._normalizer = Normalizer()
 
     def __call__(self, segment: Tensor) -> Tensor:
         """Take the next segment into account, and return it normalised. (T) -> (T), float32."""
-        samples = segment.to(torch.float64)
-        self._count += len(samples)
-        self._sum += float(samples.sum())
-        self._sum_of_squares += float(samples.square().sum())
-        mean = self._sum / self._count
-        variance = max(self._sum_of_squares / self._count - mean**2, 0.0)
-        return samples.sub(mean).div((variance + EPSILON) ** 0.5).float()
+        self._normalizer.add(segment)
+        return self._normalizer(segment)
+
+
+def clip_normalizer(blocks: Iterable[Tensor]) -> Normalizer:
+    """Return the normaliser of a whole clip, which is read once for it. *Shape of each:* (T)."""
+    normalizer = Normalizer()
+    for block in blocks:
+        normalizer.add(block)
+    return normalizer
