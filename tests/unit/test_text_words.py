@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wavellama.text.words import split_words
+from wavellama.text.words import needs_space, split_words
 
 
 def texts(text: str, lang: str | None = None) -> list[str]:
@@ -49,3 +49,24 @@ def test_a_script_with_spaces_keeps_foreign_characters_together(lang: str) -> No
 @pytest.mark.parametrize("lang", [None, "cmn_Hans", "jpn_Jpan", "CMN_hant"])
 def test_a_script_without_spaces_does_not(lang: str | None) -> None:
     assert texts("大韓 abc", lang) == ["大", "韓", "abc"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "space"),
+    [
+        ("good", "morning", True),
+        ("", "morning", False),
+        ("good", "", False),
+        ("天気が", "いい", False),
+        ("天気が。", "「いい", False),
+        ("天気", "weather", True),
+        ("weather", "天気", True),
+        ("སྐད་", "ཡིག", False),
+        ("...", "42", True),
+        ("привет,", "мир", True),
+    ],
+)
+def test_a_space_between_texts_unless_both_scripts_have_none(
+    before: str, after: str, space: bool
+) -> None:
+    assert needs_space(before, after) == space

@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import torch
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.utils.validation import StandardObjectValidator
+from typing_extensions import Unpack
 
 from wavellama.batch import AsrBatch
+from wavellama.decoding.biasing import NO_BIAS, Bias
+from wavellama.decoding.examples import embed_after
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.decoding.streaming import transcribe_rows
 from wavellama.errors import ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.eval_mode import eval_mode
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.outputs import SharedPrefix
 from wavellama.search.beam import StepObserver
 from wavellama.search.constraints import Constraint
 from wavellama.search.types import Hypothesis
+
+
+class SearchExtras(TypedDict, total=False):
+    """What a search may be given beside its configuration."""
+
+    constraints: Sequence[Constraint]
+    """Which tokens may follow in the text of each row (streaming: of each segment), such as
+    ``search.constraints.AllowedTokens``."""
+
+    bias: Bias
+    """Hotwords, a language model and a script, made by ``decoding.biasing.create_bias``."""
+
+    prefix: SharedPrefix
+    """Context examples that all rows share, made by ``decoding.examples.read_examples``; those of
+    the batch are then not looked at."""
+
+    observer: StepObserver | None
+    """Is called with the unfinished rows after each step."""
+
+    drafts: Sequence[Sequence[int]] | None
+    """A guess of each row's tokens, such as a CTC model's; with a beam of 1 the decoder reads
+    several of them at a time. It changes the speed, never the text."""
 
 
 @torch.no_grad()
@@ -25,10 +52,7 @@ def generate(
     model: Wav2Vec2LlamaModel,
     batch: Seq2SeqBatch | AsrBatch,
     config: Wav2Vec2LlamaBeamSearchConfig | None = None,
-    *,
-    constraints: Sequence[Constraint] = (),
-    observer: StepObserver | None = None,
-    drafts: Sequence[Sequence[int]] | None = None,
+    **extras: Unpack[SearchExtras],
 ) -> list[list[Hypothesis]]:
     """Return the hypotheses of each row, best first, at most ``config.nbest``.
 
@@ -37,11 +61,7 @@ def generate(
     one hypothesis per row, the best ones of its segments joined (see ``decoding.streaming``).
 
     :param config: how to search; None takes the model's own ``beam_search_config``.
-    :param constraints: which tokens may follow in the text of each row (streaming: of each
-        segment), such as ``search.constraints.AllowedTokens``.
-    :param observer: is called with the unfinished rows after each step.
-    :param drafts: a guess of each row's tokens, such as a CTC model's; with a beam of 1 the decoder
-        reads several of them at a time. It changes the speed, never the text.
+    :param extras: what else decides about the text (see ``SearchExtras``).
     :raises ValidationError: a field of ``config`` is out of range.
     :raises ConfigError: the constraints leave a row no token; drafts cannot be used.
     :raises ContextTooLongError: a prompt leaves no room to emit a token.
@@ -50,19 +70,30 @@ def generate(
     """
     config = config or model.beam_search_config
     StandardObjectValidator().validate(config)
-    if drafts is not None and (config.nbest != 1 or config.ctc_weight or model.syntax.is_streaming):
-        raise ConfigError(
-            "Drafts need a beam of 1, no CTC weight, and a model that is not streaming."
-        )
+    bias = extras.get("bias", NO_BIAS).constrained(extras.get("constraints", ()))
+    drafts = extras.get("drafts")
+    if drafts is not None:
+        _check_drafts(model, config, bias)
     if isinstance(batch, Seq2SeqBatch):
         batch = model.read_batch(batch)
     with eval_mode(model):
         if model.syntax.is_streaming:
-            return [[best] for best in transcribe_rows(model, batch, config, constraints)]
-        prompt = model.embed_prompt(batch)
-        return search_prompts(
-            model, prompt, config, constraints=constraints, observer=observer, drafts=drafts
+            return [[best] for best in transcribe_rows(model, batch, config, bias)]
+        prefix, observer = extras.get("prefix"), extras.get("observer")
+        prompt = embed_after(model, batch, prefix) if prefix else model.embed_prompt(batch)
+        return search_prompts(model, prompt, config, bias=bias, observer=observer, drafts=drafts)
+
+
+def _check_drafts(
+    model: Wav2Vec2LlamaModel, config: Wav2Vec2LlamaBeamSearchConfig, bias: Bias
+) -> None:
+    """Check that a search can follow drafts."""
+    if config.nbest != 1 or config.ctc_weight or model.syntax.is_streaming:
+        raise ConfigError(
+            "Drafts need a beam of 1, no CTC weight, and a model that is not streaming."
         )
+    if bias.scorer_factories:
+        raise ConfigError("Drafts cannot be used together with hotwords or a language model.")
 
 
 def best_tokens(results: Sequence[Sequence[Hypothesis]]) -> list[list[int]]:

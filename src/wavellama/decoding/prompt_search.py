@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from wavellama.decoding.biasing import NO_BIAS, Bias
 from wavellama.decoding.ctc_scores import ctc_drafts, ctc_scorers
 from wavellama.decoding.engine_view import find_engine
 from wavellama.decoding.step_decoder import create_step_decoder
@@ -27,36 +28,50 @@ def search_prompts(
     prompt: EmbeddedPrompt,
     config: Wav2Vec2LlamaBeamSearchConfig,
     *,
-    constraints: Sequence[Constraint] = (),
+    bias: Bias = NO_BIAS,
     observer: StepObserver | None = None,
     drafts: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the hypotheses of each prompt, best first, without control tokens.
 
     :param model: a model in eval mode.
+    :param bias: which tokens may follow, and what is added to their scores.
     :param drafts: a guess of each row's tokens, for a beam of 1; it changes the speed alone, and
-        is not used where an observer looks on.
+        is not used where an observer looks on, or where the bias has scorers.
     :raises ConfigError: the constraints leave a row no token.
     :raises ContextTooLongError: a prompt leaves no room to emit a token.
     :raises DecodingError: the decoder produced NaN.
     """
     lens = prompt.layout.seq_lens
     contexts = [seqs[:length] for seqs, length in zip(prompt.seqs, lens, strict=True)]
-    max_lens = [_max_len(length, model.max_generation_length, config) for length in lens]
-    if drafts is None and config.ctc_draft:
-        drafts = ctc_drafts(model, prompt.frames)
-    if observer is not None:  # it is shown every single step
+    limit, offset = model.max_generation_length, prompt.prefix_len
+    max_lens = [_max_len(offset + length, limit, config) for length in lens]
+    if observer is not None or bias.scorer_factories:  # they see every single step
         drafts = None
+    elif drafts is None:
+        drafts = _own_drafts(model, prompt, config)
     engine = find_engine(model, config.weights) if drafts else None
     if drafts and engine is not None:
-        rules = SpeculativeSearch(*_greedy_rules(config, model), constraints)
-        results = rules.run(EngineVerifier(engine, contexts), max_lens, drafts)
+        rules = SpeculativeSearch(*_greedy_rules(config, model), bias.constraints)
+        prefix = prompt.prefix
+        read = None if prefix is None else prefix.read_by(engine, engine.read_prefix)
+        results = rules.run(EngineVerifier(engine, contexts, read), max_lens, drafts)
     else:
         scorers = ctc_scorers(model, prompt.frames, config.ctc_weight)
+        scorers += bias.create_scorers(len(contexts))
+        constraints = bias.constraints
         search = create_search(config, model, observer, constraints=constraints, scorers=scorers)
-        results = search.run(create_step_decoder(model, contexts, config.weights), max_lens)
+        decoder = create_step_decoder(model, contexts, config.weights, prompt.prefix)
+        results = search.run(decoder, max_lens)
     control = _control_tokens(model)
     return [[_without(control, hypothesis) for hypothesis in row] for row in results]
+
+
+def _own_drafts(
+    model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, config: Wav2Vec2LlamaBeamSearchConfig
+) -> list[list[int]] | None:
+    """Return the drafts of the model's CTC head, if they are asked for and there is one."""
+    return ctc_drafts(model, prompt.frames) if config.ctc_draft else None
 
 
 def create_search(

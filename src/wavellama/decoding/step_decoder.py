@@ -21,17 +21,22 @@ from wavellama.decoding.engine_view import find_engine
 from wavellama.engine import EngineStepDecoder, Precision
 from wavellama.errors import ConfigError
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.outputs import SharedPrefix
 from wavellama.search.types import StepDecoder
 
 
 def create_step_decoder(
-    model: Wav2Vec2LlamaModel, contexts: Sequence[Tensor], precision: Precision = "native"
+    model: Wav2Vec2LlamaModel,
+    contexts: Sequence[Tensor],
+    precision: Precision = "native",
+    prefix: SharedPrefix | None = None,
 ) -> StepDecoder:
     """Return the fastest decoder there is for the model.
 
     :param model: the model, in eval mode.
     :param contexts: each row's embedded prompt. *Shape of each:* (S, M).
     :param precision: how the engine holds the decoder's weights.
+    :param prefix: what stands before each of the prompts.
     :raises ConfigError: ``precision`` is not possible with this model or device.
     """
     try:
@@ -39,12 +44,15 @@ def create_step_decoder(
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if engine is not None:
-        return EngineStepDecoder(engine, contexts)
+        read = None if prefix is None else prefix.read_by(engine, engine.read_prefix)
+        return EngineStepDecoder(engine, contexts, read)
     if precision != "native":
         raise ConfigError(
             f"The search's `weights` are {precision}, but the decoder of this model is not a plain"
             " Llama decoder; set them to native."
         )
+    if prefix is not None:
+        contexts = [torch.cat([prefix.seqs, context]) for context in contexts]
     return ModuleStepDecoder(model, contexts)
 
 

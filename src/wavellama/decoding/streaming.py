@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wavellama.audio.causal import CausalNormalizer
 from wavellama.batch import AsrBatch
+from wavellama.decoding.biasing import NO_BIAS, Bias
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.errors import AudioError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
@@ -74,10 +75,12 @@ class StreamDecoder:
         *,
         normalization: Normalization = "causal",
         constraints: Sequence[Constraint] = (),
+        bias: Bias = NO_BIAS,
     ) -> None:
         """
         :param config: how to search; None takes the model's own ``beam_search_config``.
         :param constraints: which tokens may follow in the text of each segment.
+        :param bias: hotwords, a language model and a script for the text of each segment.
         :param normalization: ``causal`` normalises each segment by the audio up to its end;
             ``clip`` takes samples that were normalised over the whole clip before.
         :raises ConfigError: the model is not a streaming one.
@@ -90,7 +93,7 @@ class StreamDecoder:
         if normalization not in NORMALIZATIONS:
             raise ConfigError(f"`normalization` must be causal or clip, but is {normalization!r}.")
         self._model, self._config = model, config or model.beam_search_config
-        self._normalization, self._constraints = normalization, constraints
+        self._normalization, self._bias = normalization, bias.constrained(constraints)
 
     def start(self, lang: str | None = None) -> StreamState:
         """Begin a stream.
@@ -135,7 +138,7 @@ class StreamDecoder:
         clip = state.normalize(segment)
         with eval_mode(self._model):
             (hypotheses,) = decode_segments(
-                self._model, [state], [clip], [is_last], self._config, self._constraints
+                self._model, [state], [clip], [is_last], self._config, self._bias
             )
         return hypotheses
 
@@ -147,14 +150,14 @@ def decode_segments(
     clips: Sequence[Tensor],
     are_last: Sequence[bool],
     config: Wav2Vec2LlamaBeamSearchConfig,
-    constraints: Sequence[Constraint] = (),
+    bias: Bias = NO_BIAS,
 ) -> list[list[Hypothesis]]:
     """Decode the next segment of each stream, and move the streams on.
 
     :param model: a model in eval mode.
     :param clips: the segments' audio, normalised. *Shape of each:* (T).
     :param are_last: whether the audio ends with the segment.
-    :param constraints: which tokens may follow in the text of each segment.
+    :param bias: what steers the search in each segment.
     :returns: the hypotheses of each segment, best first.
     """
     device = model.encoder_proj.weight.device
@@ -170,7 +173,7 @@ def decode_segments(
     pool_seqs, pool_lens = pad_sequence(pool, batch_first=True), [len(audio) for audio in pool]
     prompt = model.embed_rows(rows, model.syntax.prompt, pool_seqs, pool_lens)
     prompt = prompt._replace(frames=_cut(frames, frame_lens))
-    results = search_prompts(model, prompt, config, constraints=constraints)
+    results = search_prompts(model, prompt, config, bias=bias)
     for state, audio, hypotheses in zip(states, embedded, results, strict=True):
         state.past.append(PastSegment(audio, hypotheses[0].tokens))
         state.num_segments += 1
@@ -195,13 +198,13 @@ def transcribe_rows(
     model: Wav2Vec2LlamaModel,
     batch: AsrBatch,
     config: Wav2Vec2LlamaBeamSearchConfig,
-    constraints: Sequence[Constraint] = (),
+    bias: Bias = NO_BIAS,
 ) -> list[Hypothesis]:
     """Decode whole clips, their first segments together, then their second ones, and so on.
 
     :param model: a streaming model in eval mode.
     :param batch: clips that were normalised as a whole.
-    :param constraints: which tokens may follow in the text of each segment.
+    :param bias: what steers the search in each segment.
     :returns: the best hypotheses of each clip's segments, joined.
     """
     settings = model.streaming_config
@@ -220,7 +223,7 @@ def transcribe_rows(
             [batch.audio[row, places[row][i]] for row in rows],
             [i + 1 == len(places[row]) for row in rows],
             config,
-            constraints,
+            bias,
         )
         for row, hypotheses in zip(rows, results, strict=True):
             best[row].append(hypotheses[0])

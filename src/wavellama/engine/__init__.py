@@ -4,7 +4,8 @@ Imports torch alone, so that it can be read, tested and measured without the res
 """
 
 from wavellama.engine.cache import KeyValueCache
-from wavellama.engine.decoder import Engine
+from wavellama.engine.continuations import EngineContinuations
+from wavellama.engine.decoder import Engine, Prefix
 from wavellama.engine.linear import Precision
 from wavellama.engine.session import EngineStepDecoder
 from wavellama.engine.verifier import EngineVerifier
@@ -13,9 +14,11 @@ from wavellama.engine.weights import DecoderWeights, LayerWeights
 __all__ = [
     "DecoderWeights",
     "Engine",
+    "EngineContinuations",
     "EngineStepDecoder",
     "EngineVerifier",
     "KeyValueCache",
     "LayerWeights",
     "Precision",
+    "Prefix",
 ]

@@ -35,13 +35,14 @@ class KeyValueCache:
 
     @staticmethod
     def allocate(
-        num_layers: int, num_heads: int, head_dim: int, like: Sequence[Tensor]
+        num_layers: int, num_heads: int, head_dim: int, like: Sequence[Tensor], offset: int = 0
     ) -> KeyValueCache:
         """Return an empty cache with room for prompts, each seen by one hypothesis.
 
         :param like: the prompts, which give lengths, type and device. *Shape of each:* (S, M).
+        :param offset: the number of positions before each prompt.
         """
-        lens = torch.tensor([len(prompt) for prompt in like], device=like[0].device)
+        lens = torch.tensor([offset + len(prompt) for prompt in like], device=like[0].device)
         width = int(lens.max())
         shape = (len(like), num_heads, width + GROWTH, head_dim)
         visible = torch.arange(width + GROWTH, device=lens.device) < lens[:, None, None]
@@ -53,6 +54,12 @@ class KeyValueCache:
     def num_bytes(self) -> int:
         """The memory of keys and values."""
         return sum(cache.numel() * cache.element_size() for cache in self.keys + self.values)
+
+    def copy_prefix(self, prefix: KeyValueCache, length: int) -> None:
+        """Let all rows begin with the first ``length`` places of a cache of one row."""
+        for own, others in ((self.keys, prefix.keys), (self.values, prefix.values)):
+            for cache, other in zip(own, others, strict=True):
+                cache[:, :, :length] = other[:, :, :length]
 
     def take_places(self, num_places: int) -> Tensor:
         """Return for each row some places that nobody sees. *Shape:* (N, num_places)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import ParamSpec, TypeVar, final
+from typing import NamedTuple, ParamSpec, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -31,6 +31,16 @@ def _without_autocast(function: Callable[_P, _R]) -> Callable[_P, _R]:
     for device_type in ("cpu", "cuda"):
         function = torch.autocast(device_type, enabled=False)(function)
     return function
+
+
+class Prefix(NamedTuple):
+    """What many prompts begin with, read."""
+
+    cache: KeyValueCache
+    """Of one row."""
+
+    length: int
+    """The number of positions."""
 
 
 @final
@@ -67,26 +77,37 @@ class Engine:
 
     @torch.no_grad()
     @_without_autocast
-    def prefill(self, prompts: Sequence[Tensor]) -> tuple[KeyValueCache, Tensor]:
+    def prefill(
+        self, prompts: Sequence[Tensor], prefix: Prefix | None = None
+    ) -> tuple[KeyValueCache, Tensor]:
         """Read all prompts in one pass, each once.
 
         :param prompts: embedded prompts, of any lengths from 1 on. *Shape of each:* (S_n, M).
+        :param prefix: what stands before each of them, which was read before (``read_prefix``).
         :returns: the cache, in which each row has one hypothesis, and the log-probabilities of
             each row's first token. *Shape:* (N, V).
         """
         prompts = [prompt.to(self._embeddings.dtype) for prompt in prompts]
         num_layers = len(self._layers)
-        cache = KeyValueCache.allocate(num_layers, self._num_kv_heads, self._head_dim, prompts)
+        offset = prefix.length if prefix is not None else 0
+        sizes = (num_layers, self._num_kv_heads, self._head_dim)
+        cache = KeyValueCache.allocate(*sizes, prompts, offset)
+        if prefix is not None:
+            cache.copy_prefix(prefix.cache, offset)
         ends = list(accumulate(len(prompt) for prompt in prompts))
         spans = [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
         last = [end - 1 for end in ends]
-        steps = [torch.arange(len(prompt), device=prompt.device) for prompt in prompts]
+        steps = [torch.arange(len(prompt), device=prompt.device) + offset for prompt in prompts]
         angles = self._rotations[torch.cat(steps)]  # (S, D / 2)
         seqs = torch.cat(prompts)  # (S, M)
         for i, layer in enumerate(self._layers):
             query, key, value = self._project(layer, seqs, angles)
             attended = [
-                self._attend_prompt(cache, i, row, [part[span] for part in (query, key, value)])
+                self._attend_prompt(
+                    (cache.keys[i][row], cache.values[i][row]),
+                    [part[span] for part in (query, key, value)],
+                    offset,
+                )
                 for row, span in enumerate(spans)
             ]
             packed = torch.cat(attended)
@@ -94,6 +115,11 @@ class Engine:
                 seqs, packed = seqs[last], packed[last]
             seqs = self._finish_layer(layer, seqs, packed)
         return cache, self._score(seqs)
+
+    def read_prefix(self, seqs: Tensor) -> Prefix:
+        """Read what many prompts begin with, once for all of them. *Shape:* (S, M)."""
+        cache, _ = self.prefill([seqs])
+        return Prefix(cache, len(seqs))
 
     @torch.no_grad()
     @_without_autocast
@@ -110,9 +136,20 @@ class Engine:
         :param positions: of the tokens in their sequences, from 0. *Shape:* (N, K).
         :param places: unused places of the cache. *Shape:* (N, K).
         """
-        shape = tokens.shape
+        return self.extend_embedded(cache, self._embeddings[tokens], positions, places)
+
+    @torch.no_grad()
+    @_without_autocast
+    def extend_embedded(
+        self, cache: KeyValueCache, seqs: Tensor, positions: Tensor, places: Tensor
+    ) -> Tensor:
+        """Read what is no token, too, such as a language; all else is as in ``extend``.
+
+        :param seqs: embedded positions. *Shape:* (N, K, M).
+        """
+        shape = positions.shape
         angles = self._rotations[positions.flatten()]  # (B, D / 2)
-        seqs = self._embeddings[tokens.flatten()]  # (B, M)
+        seqs = seqs.to(self._embeddings.dtype).flatten(0, 1)  # (B, M)
         bias = self._create_bias(cache)
         for i, layer in enumerate(self._layers):
             query, key, value = self._project(layer, seqs, angles)
@@ -139,15 +176,24 @@ class Engine:
         return torch.view_as_real(pairs * angles[:, None]).flatten(-2).to(heads.dtype)
 
     def _attend_prompt(
-        self, cache: KeyValueCache, layer: int, row: int, parts: Sequence[Tensor]
+        self, cached: tuple[Tensor, Tensor], parts: Sequence[Tensor], offset: int
     ) -> Tensor:
-        """Store one prompt's keys and values; return what its positions attend to. (S_n, H D)."""
-        query, key, value = (part.transpose(0, 1) for part in parts)  # (H, S_n, D)
-        length = query.size(1)
-        cache.keys[layer][row, :, :length] = key
-        cache.values[layer][row, :, :length] = value
+        """Store one prompt's keys and values; return what its positions attend to. (S_n, H D).
+
+        :param cached: the row's keys and values, of which the first ``offset`` are there already.
+            *Shape of each:* (G, C, D).
+        """
+        query, *parts = (part.transpose(0, 1) for part in parts)  # (H, S_n, D)
+        end = offset + query.size(1)
+        for cache, part in zip(cached, parts, strict=True):
+            cache[:, offset:end] = part
+        keys, values = parts if offset == 0 else [cache[:, :end] for cache in cached]
+        mask = None
+        if offset > 0:
+            mask = torch.ones(query.size(1), end, dtype=torch.bool, device=query.device)
+            mask = mask.tril(offset)
         attended = scaled_dot_product_attention(
-            query[None], key[None], value[None], is_causal=True, enable_gqa=True
+            query[None], keys[None], values[None], mask, is_causal=mask is None, enable_gqa=True
         )
         return attended[0].transpose(0, 1).flatten(1)
 

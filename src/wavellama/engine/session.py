@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wavellama.engine.cache import KeyValueCache
-from wavellama.engine.decoder import Engine
+from wavellama.engine.decoder import Engine, Prefix
 
 _KEEP_FROM: Final = 0.75
 """Rows are taken out of the cache once no more than this share of them is alive."""
@@ -28,16 +28,24 @@ class EngineStepDecoder:
     next to nothing; rows that have ended leave the grid together.
     """
 
-    def __init__(self, engine: Engine, prompts: Sequence[Tensor]) -> None:
-        """:param prompts: each row's embedded prompt. *Shape of each:* (S, M)."""
+    def __init__(
+        self, engine: Engine, prompts: Sequence[Tensor], prefix: Prefix | None = None
+    ) -> None:
+        """
+        :param prompts: each row's embedded prompt. *Shape of each:* (S, M).
+        :param prefix: what the engine has read before, and what stands before each prompt.
+        """
         self._engine = engine
         self._prompts = prompts
-        self._lens = torch.tensor([len(prompt) for prompt in prompts], device=prompts[0].device)
+        self._prefix = prefix
+        offset = prefix.length if prefix is not None else 0
+        lens = [offset + len(prompt) for prompt in prompts]
+        self._lens = torch.tensor(lens, device=prompts[0].device)
         self._counts = [1] * len(prompts)  # hypotheses in the list, per row of the grid
 
     def prefill(self) -> Tensor:
         """Read the prompts; return log-probabilities of each row's first token. (N, V)."""
-        self._cache, log_probs = self._engine.prefill(self._prompts)
+        self._cache, log_probs = self._engine.prefill(self._prompts, self._prefix)
         return log_probs
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wavellama.engine.cache import KeyValueCache
-from wavellama.engine.decoder import Engine
+from wavellama.engine.decoder import Engine, Prefix
 
 
 @final
@@ -22,11 +22,19 @@ class EngineVerifier:
     (A ``search.Verifier``.) Rows advance by different numbers of tokens.
     """
 
-    def __init__(self, engine: Engine, prompts: Sequence[Tensor]) -> None:
-        """:param prompts: each row's embedded prompt. *Shape of each:* (S, M)."""
+    def __init__(
+        self, engine: Engine, prompts: Sequence[Tensor], prefix: Prefix | None = None
+    ) -> None:
+        """
+        :param prompts: each row's embedded prompt. *Shape of each:* (S, M).
+        :param prefix: what the engine has read before, and what stands before each prompt.
+        """
         self._engine = engine
         self._prompts = prompts
-        self._lens = torch.tensor([len(prompt) for prompt in prompts], device=prompts[0].device)
+        self._prefix = prefix
+        offset = prefix.length if prefix is not None else 0
+        lens = [offset + len(prompt) for prompt in prompts]
+        self._lens = torch.tensor(lens, device=prompts[0].device)
 
     @property
     def cache(self) -> KeyValueCache:
@@ -35,7 +43,7 @@ class EngineVerifier:
 
     def prefill(self) -> Tensor:
         """Read the prompts; return log-probabilities of each row's first token. (N, V)."""
-        self._cache, log_probs = self._engine.prefill(self._prompts)
+        self._cache, log_probs = self._engine.prefill(self._prompts, self._prefix)
         return log_probs
 
     def verify(self, tokens: Sequence[Sequence[int]]) -> Tensor:

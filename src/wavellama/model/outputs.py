@@ -6,14 +6,18 @@ V target vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 from fairseq2.nn import BatchLayout
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from wavellama.prompt.layout import PromptLayout
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class DecoderInputs(NamedTuple):
@@ -40,6 +44,22 @@ class ForwardOutput(NamedTuple):
     audio_embeddings: Tensor
 
 
+class SharedPrefix:
+    """What the prompts of many batches begin with, such as context examples."""
+
+    def __init__(self, seqs: Tensor) -> None:
+        """:param seqs: the embedded positions. *Shape:* (S, M)."""
+        self.seqs = seqs
+        self._read: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def read_by(self, reader: T, read: Callable[[Tensor], R]) -> R:
+        """Return what ``read`` makes of the positions; each reader is asked once."""
+        if reader not in self._read:
+            self._read[reader] = read(self.seqs)
+        result: R = self._read[reader]
+        return result
+
+
 class EmbeddedPrompt(NamedTuple):
     """The decoder's input as embeddings, with its layout."""
 
@@ -50,6 +70,14 @@ class EmbeddedPrompt(NamedTuple):
 
     frames: Sequence[Tensor] = ()
     """In inference, the encoder's frames of each row's own clip. *Shape of each:* (T, E)."""
+
+    prefix: SharedPrefix | None = None
+    """What stands before each row and is not part of ``seqs``."""
+
+    @property
+    def prefix_len(self) -> int:
+        """The number of positions before each row."""
+        return 0 if self.prefix is None else len(self.prefix.seqs)
 
     def contexts(self) -> list[Tensor]:
         """Return what is given rather than predicted, per decoded segment. (N, S_ctx, M) each."""

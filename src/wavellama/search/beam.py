@@ -128,7 +128,7 @@ class BeamSearch:
     ) -> None:
         """
         :param observer: is called with the unfinished rows after each step.
-        :param scorers: rate the same rows as the decoder; their weights sum to 1 at most.
+        :param scorers: rate the same rows as the decoder; their shares sum to 1 at most.
         """
         self._options, self._beam_size = options, options.beam_size
         self._observer, self._scorers = observer, scorers

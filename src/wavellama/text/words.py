@@ -35,6 +35,21 @@ class TextWord(NamedTuple):
     """Whether white space stands between it and the word before it."""
 
 
+_UNSPACED: Final = regex.compile(rf"{_LETTER}|(?!\p{{P}})\p{{Tibetan}}")
+
+
+def needs_space(before: str, after: str) -> bool:
+    """Return whether a space stands between two texts that follow each other.
+
+    There is none between two letters of scripts without spaces, whatever punctuation lies between.
+    """
+    last = regex.search(r"\p{L}\p{M}*[^\p{L}]*$", before)
+    first = regex.search(r"\p{L}", after)
+    if not before or not after or last is None or first is None:
+        return bool(before and after)
+    return not (_UNSPACED.match(last[0][:1]) and _UNSPACED.match(first[0]))
+
+
 def split_words(text: str, lang: str | None = None) -> list[TextWord]:
     """Return the words of ``text``, punctuation included.
 
