@@ -15,7 +15,7 @@ from torch.nn import Module
 from tests.fakes import tiny_model
 from wavellama import Wav2Vec2LlamaModel
 from wavellama.alignment import emissions
-from wavellama.alignment.frames import FrameGrid, frame_grid
+from wavellama.model.frames import FrameGrid, frame_grid
 from wavellama.units import SAMPLE_RATE, seconds_to_samples
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

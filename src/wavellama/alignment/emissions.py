@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from wavellama.alignment.errors import AlignmentError
-from wavellama.alignment.frames import frame_grid
 from wavellama.errors import ConfigError
 from wavellama.model.eval_mode import eval_mode
+from wavellama.model.frames import frame_grid
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.units import seconds_to_samples
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from fairseq2.assets import AssetCard, AssetStore, StandardAssetStore
 from fairseq2.checkpoint import ModelMetadataLoader
@@ -14,6 +16,12 @@ from fairseq2.runtime.dependency import get_dependency_resolver
 from torch.nn import Module
 
 from wavellama.errors import ConfigError, UnknownNameError
+from wavellama.model.confidence import (
+    CONFIDENCE_FILE,
+    Confidence,
+    parse_confidence,
+    read_confidence,
+)
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.trained_run import TrainedRun, find_trained_run
@@ -73,6 +81,34 @@ def load_model_tokenizer(name: str) -> Tokenizer:
     if run.tokenizer is None:
         raise ConfigError(f"{name} does not name the card of its tokenizer; give `tokenizer`.")
     return load_tokenizer(run.tokenizer)
+
+
+def max_audio_secs(name: str) -> float | None:
+    """Return the longest audio that the model of a training run was trained on, in seconds.
+
+    :param name: the output directory of a training run, or the name of a card, for which it is not
+        known (None).
+    :raises ConfigError: the directory holds no run with a checkpoint.
+    """
+    run = find_trained_run(name)
+    return None if run is None else run.max_audio_secs
+
+
+def load_confidence(name: str) -> Confidence:
+    """Return how the confidence of a model's words is calibrated.
+
+    It is stored in a run's ``confidence.json``, or in the card's field ``confidence``; a model
+    without either has the confidence of no calibration.
+
+    :param name: the name of a card, or the output directory of a training run.
+    :raises UnknownNameError: there is no such card.
+    :raises ConfigError: the directory holds no run with a checkpoint, or what is stored is no
+        calibration.
+    """
+    if find_trained_run(name) is not None:
+        return read_confidence(Path(name) / CONFIDENCE_FILE)
+    field = _find_card(name).maybe_get_field("confidence")
+    return Confidence() if field is None else parse_confidence(field.value, f"the card {name}")
 
 
 def load_run_card(run: TrainedRun) -> AssetCard:

@@ -23,6 +23,9 @@ class TrainedRun:
     tokenizer: str | None
     """The tokenizer's card; None if it was given by its file."""
 
+    max_audio_secs: float | None = None
+    """The longest audio that the model was trained on; None if that is not known."""
+
 
 def find_trained_run(model: str) -> TrainedRun | None:
     """Return the run in the directory ``model``, or None if there is no such directory.
@@ -41,13 +44,21 @@ def find_trained_run(model: str) -> TrainedRun | None:
         )
     scored = any((checkpoints / "scores" / f"{step.name}.txt").is_file() for step in steps)
     name = "best_checkpoint" if scored else "last_checkpoint"
-    return TrainedRun(checkpoints, name, _tokenizer_name(folder / "config.yaml"))
+    config = _read_config(folder / "config.yaml")
+    tokenizer = config.get("tokenizer", {}).get("name")
+    max_secs = config.get("dataset", {}).get("max_audio_secs")
+    return TrainedRun(
+        checkpoints,
+        name,
+        tokenizer if isinstance(tokenizer, str) else None,
+        float(max_secs) if isinstance(max_secs, int | float) else None,
+    )
 
 
-def _tokenizer_name(config_file: Path) -> str | None:
+def _read_config(config_file: Path) -> dict[str, Mapping[str, object]]:
+    """Return the sections of a run's configuration; none where there is no file."""
     if not config_file.is_file():
-        return None
+        return {}
     config = YAML(typ="safe").load(config_file.read_text("utf-8"))
-    section = config.get("tokenizer") if isinstance(config, Mapping) else None
-    name = section.get("name") if isinstance(section, Mapping) else None
-    return name if isinstance(name, str) else None
+    sections = config.items() if isinstance(config, Mapping) else ()
+    return {name: section for name, section in sections if isinstance(section, Mapping)}

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tests.fakes import arch_config, create_model, tiny_model
 from tests.tones import CONVOLUTIONS, FILTER_BANKS
-from wavellama.alignment.frames import FrameGrid, frame_grid
 from wavellama.errors import ConfigError
 from wavellama.model.features import FilterBankExtractor
+from wavellama.model.frames import FrameGrid, frame_grid
 from wavellama.model.model import Wav2Vec2LlamaModel
 
 

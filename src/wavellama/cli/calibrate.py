@@ -1,0 +1,123 @@
+"""``calibrate``: let a model's confidence say how probable it is that a word is right."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from wavellama.cli.pipeline_options import search_config
+
+if TYPE_CHECKING:
+    from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+    from wavellama.tasks.calibrate import Calibration, Outcome, SplitReader
+
+    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_calibrate_parser(subparsers: Subparsers) -> None:
+    """Add the command ``calibrate``."""
+    parser = subparsers.add_parser(
+        "calibrate", help="calibrate the confidence of a model's words on speech with its text"
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="RUN_DIR|CARD",
+        help="a training run, which keeps the calibration; of a card, it is printed",
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="data set: folder or manifest"
+    )
+    parser.add_argument("--split", default="dev", metavar="NAME", help="which part (%(default)s)")
+    parser.add_argument(
+        "--lang", nargs="+", default=[], metavar="CODE", help="these languages only: eng_Latn ..."
+    )
+    parser.add_argument(
+        "--max-audio-secs",
+        type=float,
+        metavar="S",
+        help="leave out longer rows (default: than the run was trained on, else 30)",
+    )
+    parser.add_argument("--beam", type=int, default=1, metavar="N", help="beams (%(default)s)")
+    parser.add_argument(
+        "--ctc-weight", type=float, default=0.0, metavar="W", help="share of a CTC head (0)"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="PNG", help="the picture (default: RUN_DIR/confidence.png)"
+    )
+    parser.set_defaults(run=_run_calibrate)
+
+
+def _run_calibrate(args: argparse.Namespace) -> int:
+    from wavellama.tasks.calibrate import SplitReader, calibrate, longest_clip
+
+    config = search_config(nbest=args.beam, ctc_weight=args.ctc_weight)
+    source = SplitReader(
+        path=args.data,
+        split=args.split,
+        languages=tuple(args.lang),
+        max_audio_secs=args.max_audio_secs or longest_clip(args.model),
+    )
+    found = calibrate(_recognise(args.model, source, config), args.split)
+    _print_scores(found)
+    _save(args.model, found)
+    run_dir = Path(args.model)
+    plot = args.plot or (run_dir / "confidence.png" if run_dir.is_dir() else None)
+    if plot is not None:
+        _draw(plot, found, f"{run_dir.name}: {found.num_words} words of {args.split}")
+    return 0
+
+
+def _recognise(
+    name: str, source: SplitReader, config: Wav2Vec2LlamaBeamSearchConfig
+) -> list[list[Outcome]]:
+    """Recognise the speech under a progress bar."""
+    from wavellama.corpora.progress import track
+    from wavellama.model.hub import load_model, load_model_tokenizer
+    from wavellama.pipeline.inference import default_device
+    from wavellama.tasks.calibrate import check_decoder, recognise_words
+
+    def bar(outcomes: Iterable[list[Outcome]], total: int) -> Iterable[list[Outcome]]:
+        return track(outcomes, "recognising", total)
+
+    model = check_decoder(load_model(name, device=default_device()))
+    return recognise_words(model, load_model_tokenizer(name), source, config, bar)
+
+
+def _print_scores(found: Calibration) -> None:
+    print(f"{found.num_words} words, {found.accuracy:.1%} of them right.")
+    for name, scores in (("before", found.before), ("after", found.after)):
+        print(f"{name:6}  ECE {scores.ece:.3f}  Brier {scores.brier:.3f}  AUC {scores.auc:.3f}")
+
+
+def _save(name: str, found: Calibration) -> None:
+    """Store the calibration with a training run; print what goes into a card."""
+    from wavellama.tasks.calibrate import save_confidence
+
+    confidence = found.confidence
+    if Path(name).is_dir():
+        print(
+            f"{save_confidence(Path(name), confidence)} is what the run's confidence follows now."
+        )
+        return
+    values = f"temperature: {confidence.temperature:.4g}, bias: {confidence.bias:.4g}"
+    print(f"Add this line to the card {name}:\nconfidence: {{{values}}}")
+
+
+def _draw(path: Path, found: Calibration, title: str) -> None:
+    """Draw the picture.
+
+    :raises DataError: it cannot be written.
+    """
+    from wavellama.errors import DataError
+    from wavellama.tasks.plots import save_figure
+    from wavellama.tasks.reliability import draw_reliability
+
+    systems = {"before": found.before, "after": found.after}
+    try:
+        save_figure(draw_reliability(systems, title), path)
+    except OSError as ex:
+        raise DataError(f"{path} cannot be written ({ex}). Say where: --plot PNG.") from ex
+    print(f"Picture: {path}")

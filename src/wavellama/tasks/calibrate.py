@@ -1,0 +1,231 @@
+"""Calibrate the confidence of a model's words on speech whose text is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+import torch
+from fairseq2.data.tokenizers import TokenDecoder, Tokenizer
+from fairseq2.datasets import Seq2SeqBatch
+from fairseq2.gang import create_fake_gangs
+
+from wavellama.data.dataset import AsrDataset
+from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
+from wavellama.data.plan import ReaderOptions
+from wavellama.decoding.confidence import Confidence, fit_confidence
+from wavellama.decoding.generate import generate
+from wavellama.decoding.token_words import word_token_spans
+from wavellama.errors import ConfigError, DataError
+from wavellama.metrics.confidence import ConfidenceScores, right_words, score_confidences
+from wavellama.model.confidence import CONFIDENCE_FILE, to_json
+from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.hub import max_audio_secs
+from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.pipeline.results import write_atomic
+from wavellama.search.types import Hypothesis
+from wavellama.tasks.networks import as_network, model_device
+from wavellama.text.words import split_words
+
+MAX_BAD_SHARE: Final = 0.02
+"""The share of utterances with unusable audio above which nothing is calibrated."""
+
+MAX_AUDIO_SECS: Final = 30.0
+"""The longest utterance to read where it is not known what the model was trained on."""
+
+Track: TypeAlias = "Callable[[Iterable[list[Outcome]], int], Iterable[list[Outcome]]]"
+"""Passes on the outcomes of so many utterances, and may show how many are done."""
+
+
+class Outcome(NamedTuple):
+    """A recognised word."""
+
+    token_logprobs: Sequence[float]
+    """What the decoder thought of its tokens."""
+
+    is_right: bool
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found out about the words of a split."""
+
+    confidence: Confidence
+    before: ConfidenceScores
+    after: ConfidenceScores
+    """On words that the calibration has not seen: each half of the utterances is judged by what
+    was fitted to the other half."""
+
+    num_words: int
+
+    accuracy: float
+    """The share of the words that is right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReader:
+    """The speech to recognise."""
+
+    path: Path
+    """A manifest, or a folder of them."""
+
+    split: str = "dev"
+
+    languages: tuple[str, ...] = ()
+    """The languages to read; none named: all."""
+
+    max_audio_secs: float = MAX_AUDIO_SECS
+    """Longer utterances are left out (see ``longest_clip``)."""
+
+    def open(
+        self, model: Wav2Vec2LlamaModel, tokenizer: Tokenizer
+    ) -> tuple[Iterator[Seq2SeqBatch], int]:
+        """Return the batches, with the metadata that the model reads, and how many utterances.
+
+        :raises DataError: there is no manifest, or nothing of that length in the split.
+        :raises UnknownNameError: there is no such split, or it has nothing in such a language.
+        """
+        dataset = open_manifest_dataset(ManifestDatasetConfig(path=self.path, cache_gib=0.0))
+        network, device = as_network(model), model_device(model)
+        network.use_tokenizer(tokenizer)
+        options = ReaderOptions(
+            languages=self.languages,
+            max_audio_secs=self.max_audio_secs,
+            batch_audio_secs=max(40.0, self.max_audio_secs),
+            num_examples=network.num_examples,
+            language_column=network.language_column_name,
+            max_bad_share=MAX_BAD_SHARE,
+        )
+        reader = dataset.create_reader(self.split, tokenizer, create_fake_gangs(device), options)
+        batches = (batch for batches in reader for batch in batches)
+        return batches, self._count(dataset, options)
+
+    def _count(self, dataset: AsrDataset, options: ReaderOptions) -> int:
+        shortest, longest = options.min_audio_secs, options.max_audio_secs
+        return sum(
+            shortest <= utterance.duration <= longest
+            and (not self.languages or utterance.lang in self.languages)
+            for utterance in dataset.utterances(self.split)
+        )
+
+
+def check_decoder(model: torch.nn.Module) -> Wav2Vec2LlamaModel:
+    """Return the model if it writes text by a decoder.
+
+    :raises ConfigError: it is a CTC model, or of another kind.
+    """
+    if isinstance(model, Wav2Vec2LlamaModel):
+        return model
+    raise ConfigError(
+        f"The confidence of a {type(model).__name__} cannot be calibrated: it has no decoder, whose"
+        " log-probabilities it is made of; choose a wav2vec2_llama model."
+    )
+
+
+def longest_clip(model_name: str) -> float:
+    """Return the longest audio to calibrate on, in seconds.
+
+    Transcription cuts audio into pieces that are no longer than what a model was trained on, and on
+    longer ones confidence is of another kind.
+
+    :param model_name: a card, or the output directory of a training run.
+    :raises ConfigError: the directory holds no run with a checkpoint.
+    """
+    return max_audio_secs(model_name) or MAX_AUDIO_SECS
+
+
+def recognise_words(
+    model: Wav2Vec2LlamaModel,
+    tokenizer: Tokenizer,
+    source: SplitReader,
+    config: Wav2Vec2LlamaBeamSearchConfig,
+    track: Track = lambda outcomes, total: outcomes,
+) -> list[list[Outcome]]:
+    """Recognise a split; return the words of each utterance, and whether they are right.
+
+    :raises DataError: nothing can be read, or a row has no transcript to compare with.
+    """
+    batches, total = source.open(model, tokenizer)
+    decode = tokenizer.create_decoder()
+    outcomes = (row for batch in batches for row in _recognise(model, batch, config, decode))
+    return list(track(outcomes, total))
+
+
+def _recognise(
+    model: Wav2Vec2LlamaModel,
+    batch: Seq2SeqBatch,
+    config: Wav2Vec2LlamaBeamSearchConfig,
+    decode: TokenDecoder,
+) -> Iterator[list[Outcome]]:
+    """Yield the words of each row."""
+    batch.to(model_device(model))
+    columns = cast("dict[str, Any]", batch.example)
+    results = generate(model, batch, config)
+    for hypotheses, text, lang in zip(results, columns["text"], columns["lang"], strict=True):
+        yield compare(hypotheses[0], decode, text, lang)
+
+
+def compare(
+    hypothesis: Hypothesis, decode: TokenDecoder, reference: str, lang: str | None
+) -> list[Outcome]:
+    """Return the words of a hypothesis, and which are right.
+
+    There are none where log-probabilities cannot be told apart by token: a streaming model's
+    hypothesis of several segments, or one with a control token inside.
+    """
+    tokens, logprobs = hypothesis.tokens, hypothesis.token_logprobs
+    if not tokens or len(logprobs) != len(tokens) + hypothesis.finished:
+        return []
+    words = split_words(decode(torch.tensor(tokens, dtype=torch.int64)), lang)
+    spans = word_token_spans(decode, tokens, words)
+    said = [word.text for word in split_words(reference, lang)]
+    are_right = right_words(said, [word.text for word in words])
+    return [Outcome(logprobs[span], right) for span, right in zip(spans, are_right, strict=True)]
+
+
+def calibrate(utterances: Sequence[Sequence[Outcome]], split: str) -> Calibration:
+    """Fit the confidence to the words of a split.
+
+    :param split: its name, for messages.
+    :raises DataError: there are no right words, or no wrong ones.
+    """
+    words = [word for utterance in utterances for word in utterance]
+    num_right = sum(word.is_right for word in words)
+    if num_right in (0, len(words)):
+        found = "none" if num_right == 0 else "every one"
+        raise DataError(
+            f"Of the {len(words)} words recognised in the split {split}, {found} is right;"
+            " confidence is calibrated on right and wrong words, so take more speech, or other."
+        )
+    halves = [[w for row in utterances[i::2] for w in row] for i in range(2)]
+    judged = [*_judge(_fit(halves[1]), halves[0]), *_judge(_fit(halves[0]), halves[1])]
+    before = score_words(Confidence(), words)
+    return Calibration(_fit(words), before, _score(judged), len(words), num_right / len(words))
+
+
+def score_words(confidence: Confidence, words: Sequence[Outcome]) -> ConfidenceScores:
+    """Compare a calibration with which words are right."""
+    return _score(_judge(confidence, words))
+
+
+def _judge(confidence: Confidence, words: Sequence[Outcome]) -> list[tuple[float, bool]]:
+    return [(confidence.of_word(word.token_logprobs), word.is_right) for word in words]
+
+
+def _score(judged: Sequence[tuple[float, bool]]) -> ConfidenceScores:
+    return score_confidences(*zip(*judged, strict=True))
+
+
+def _fit(words: Sequence[Outcome]) -> Confidence:
+    if not words:
+        return Confidence()
+    return fit_confidence([w.token_logprobs for w in words], [w.is_right for w in words])
+
+
+def save_confidence(run_dir: Path, confidence: Confidence) -> Path:
+    """Store a calibration with a training run; return its file."""
+    path = run_dir / CONFIDENCE_FILE
+    write_atomic(path, to_json(confidence))
+    return path
