@@ -8,7 +8,7 @@ Data flows one way; a module imports only from rows below its own (docs/architec
     decoding | alignment
     model | search | engine | metrics
     data | prompt
-    audio | text | batch
+    audio | text | batch | transcript
     units | errors | native
 """
 
@@ -34,22 +34,29 @@ if TYPE_CHECKING:
     )
     from wavellama.model.hub import get_wav2vec2_llama_model_hub, load_model
     from wavellama.model.model import Wav2Vec2LlamaModel
-    from wavellama.pipeline.inference import ASRInferencePipeline, ContextExample
+    from wavellama.pipeline.inference import ASRInferencePipeline
+    from wavellama.pipeline.inputs import ContextExample
+    from wavellama.pipeline.options import TranscribeOptions
     from wavellama.prompt.syntaxes import ModelType
     from wavellama.search.types import Hypothesis
+    from wavellama.transcript.types import Segment, Transcript, Word
 
 _PUBLIC = {
     "ASRInferencePipeline": "wavellama.pipeline.inference",
     "AudioError": "wavellama.errors",
-    "ContextExample": "wavellama.pipeline.inference",
+    "ContextExample": "wavellama.pipeline.inputs",
     "Hypothesis": "wavellama.search.types",
     "ModelType": "wavellama.prompt.syntaxes",
+    "Segment": "wavellama.transcript.types",
+    "TranscribeOptions": "wavellama.pipeline.options",
+    "Transcript": "wavellama.transcript.types",
     "TranscriptionError": "wavellama.errors",
     "Wav2Vec2LlamaBeamSearchConfig": "wavellama.model.config",
     "Wav2Vec2LlamaConfig": "wavellama.model.config",
     "Wav2Vec2LlamaModel": "wavellama.model.model",
     "Wav2Vec2LlamaStreamingConfig": "wavellama.model.config",
     "WavellamaError": "wavellama.errors",
+    "Word": "wavellama.transcript.types",
     "align": "wavellama.alignment.aligner",
     "generate": "wavellama.decoding.generate",
     "get_wav2vec2_llama_model_hub": "wavellama.model.hub",
@@ -62,12 +69,16 @@ __all__ = [
     "ContextExample",
     "Hypothesis",
     "ModelType",
+    "Segment",
+    "TranscribeOptions",
+    "Transcript",
     "TranscriptionError",
     "Wav2Vec2LlamaBeamSearchConfig",
     "Wav2Vec2LlamaConfig",
     "Wav2Vec2LlamaModel",
     "Wav2Vec2LlamaStreamingConfig",
     "WavellamaError",
+    "Word",
     "__version__",
     "align",
     "generate",

@@ -45,7 +45,6 @@ def _register_models(container: DependencyContainer) -> None:
 def _register_datasets(container: DependencyContainer) -> None:
     from fairseq2.composition import register_dataset_family
 
-    from wavellama.data.audio_files import AUDIO_FILES_FAMILY, AudioFiles, AudioFilesConfig
     from wavellama.data.manifest_dataset import (
         MANIFEST_ASR_FAMILY,
         ManifestDataset,
@@ -54,9 +53,6 @@ def _register_datasets(container: DependencyContainer) -> None:
     )
     from wavellama.data.toy import TOY_TONES_FAMILY, ToyTones, ToyTonesConfig, open_toy_tones
 
-    register_dataset_family(
-        container, AUDIO_FILES_FAMILY, AudioFiles, AudioFilesConfig, opener=AudioFiles
-    )
     register_dataset_family(
         container, TOY_TONES_FAMILY, ToyTones, ToyTonesConfig, opener=open_toy_tones
     )

@@ -31,6 +31,11 @@ def run_cli(
     return _run(command, cwd, env)
 
 
+def command_of(*args: str | Path) -> list[str]:
+    """Return the command line ``wavellama ARGS``."""
+    return [str(Path(sys.executable).with_name("wavellama")), *map(str, args)]
+
+
 def run_module(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``python -m wavellama ARGS`` and return what it printed and its exit code."""
     return _run([sys.executable, "-m", "wavellama", *map(str, args)], cwd)
@@ -46,7 +51,7 @@ def run_on_two_processes(
 
 def start_cli(*args: str | Path, log: Path) -> subprocess.Popen[bytes]:
     """Start ``wavellama ARGS`` and return at once; what it prints is appended to ``log``."""
-    command = [str(Path(sys.executable).with_name("wavellama")), *map(str, args)]
+    command = command_of(*args)
     with log.open("ab") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, env=_environment())
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
+from time import sleep
 
 import pytest
+import torch
 
 from tests.e2e.forked import run_forked
-from tests.e2e.runs import Runner, last_line, run_cli
+from tests.e2e.runs import (
+    Runner,
+    command_of,
+    last_line,
+    run_cli,
+    run_on_two_processes,
+    start_cli,
+)
+from wavellama.audio.load import load_audio
 
 MINI = Path(__file__).parents[2] / "assets/corpora/mini"
 CLIPS = sorted(
@@ -40,10 +52,10 @@ def test_one_bad_file_is_named_and_the_others_are_done(trained: Path, tmp_path: 
     bad.write_bytes(b"RIFF nothing")
     result = run_cli(
         *("transcribe", CLIPS[0], bad, CLIPS[1], "--model", trained, "--format", "jsonl"),
-        *("--beam", "2", "--batch-size", "3"),
+        *("--beam", "2", "--batch-seconds", "30"),
     )
     assert result.returncode == 1
-    assert [json.loads(line)["audio"] for line in result.stdout.splitlines()] == [
+    assert [json.loads(line)["source"] for line in result.stdout.splitlines()] == [
         str(CLIPS[0]),
         str(CLIPS[1]),
     ]
@@ -71,17 +83,136 @@ def test_a_wrong_language_is_one_sentence(trained: Path) -> None:
     assert "ita_Latn" in last_line(result)
 
 
-def test_the_recipe_takes_files_and_lists_bad_ones(trained: Path, tmp_path: Path) -> None:
-    files = f"[{CLIPS[0]},{tmp_path / 'missing.wav'},{CLIPS[1]}]"
+def test_a_folder_becomes_a_folder_of_results(trained: Path, tmp_path: Path) -> None:
+    audio, out = tmp_path / "audio", tmp_path / "out"
+    (audio / "sub").mkdir(parents=True)
+    shutil.copy(CLIPS[0], audio / "a.ogg")
+    shutil.copy(CLIPS[1], audio / "sub/b.ogg")
+    (audio / "notes.txt").write_text("no audio")
+    command = ("transcribe", audio, "--model", trained, "--output-dir", out)
+    result = run_forked(*command, "--format", "txt,srt,vtt,tsv,json")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    assert "times real time" in result.stderr
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    suffixes = ("txt", "srt", "vtt", "tsv", "json")
+    expected = {f"{stem}.{suffix}" for stem in ("a", "sub/b") for suffix in suffixes}
+    assert names == expected | {"transcripts.jsonl", ".settings.json"}
+    record = json.loads((out / "sub/b.json").read_text())
+    assert record["source"] == str(audio / "sub/b.ogg")
+    again = run_forked(*command, "--format", "txt,srt,vtt,tsv,json")
+    assert again.returncode == 0
+    assert "2 of 2 files are done." in again.stderr
+    other = run_forked(*command, "--beam", "3")
+    assert other.returncode == 2
+    assert "holds results with search" in last_line(other)
+
+
+def test_a_job_that_is_killed_goes_on_where_it_was(trained: Path, tmp_path: Path) -> None:
+    audio, out = tmp_path / "audio", tmp_path / "out"
+    audio.mkdir()
+    for i in range(40):
+        shutil.copy(CLIPS[i % 3], audio / f"{i:02}.ogg")
+    command = ("transcribe", audio, "--model", trained, "--output-dir", out)
+    options = ("--batch-seconds", "1", "--threads", "1")
+    process = start_cli(*command, *options, log=tmp_path / "log")
+    journal = out / "transcripts.jsonl"
+    while not journal.is_file() and process.poll() is None:
+        sleep(0.02)
+    process.kill()
+    process.wait()
+    done = journal.read_bytes().count(b"\n")
+    assert 1 <= done < 40
+    result = run_forked(*command, *options)
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line)["source"] for line in journal.read_text().splitlines()]
+    assert sorted(rows) == sorted(str(path) for path in audio.iterdir())
+    assert len(list(out.glob("*.txt"))) == 40
+
+
+def test_standard_input_is_a_file_or_raw_samples(trained: Path) -> None:
+    wav = subprocess.run(
+        [*command_of("transcribe", "-", "--model", trained, "--format", "json")],
+        input=CLIPS[0].read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert wav.returncode == 0, wav.stderr
+    record = json.loads(wav.stdout)
+    assert record["duration"] == pytest.approx(len(load_audio(CLIPS[0])) / 16_000, abs=0.01)
+    samples = (load_audio(CLIPS[0]) * 32_767).to(torch.int16).numpy().tobytes()
+    raw = subprocess.run(
+        [*command_of("live", "--model", trained, "--update-seconds", "0.5")],
+        input=samples + bytes(32_000),
+        capture_output=True,
+        check=False,
+    )
+    assert raw.returncode == 0, raw.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--format", "text"), "Did you mean txt"),
+        (("--format", "srt,vtt"), "--output-dir"),
+        (("--max-line-count", "2", "--format", "srt"), "max_line_width"),
+        (("--max-line-width", "20"), "cannot honour"),
+        (("--nbest", "2"), "`nbest` must lie between 1 and 1"),
+        (("--threads", "0"), "`--threads` must be at least 1"),
+        (("--raw-rate", "8000"), "name it as -"),
+        (("--examples", "none.tsv"), "none.tsv cannot be read"),
+        (("--languages", "eng_Latn,xyz"), "'xyz' is not a known language code"),
+        (("--script", "Latin"), "Latn"),
+        (("--hotwords", "@none.txt"), "none.txt cannot be read"),
+    ],
+)
+def test_wrong_options_are_one_sentence(
+    trained: Path, options: tuple[str, ...], words: str
+) -> None:
+    result = run_forked("transcribe", CLIPS[0], "--model", trained, *options)
+    assert result.returncode in (1, 2)
+    assert words in last_line(result)
+    assert "Traceback" not in result.stderr
+
+
+def test_the_recipe_takes_files_and_names_bad_ones(trained: Path, tmp_path: Path) -> None:
+    files = f"files=[{CLIPS[0]},{tmp_path / 'missing.wav'},{CLIPS[1]}]"
     out = tmp_path / "out"
-    result = run_forked(
+    command = (
         *("recipe", "asr", "transcribe", "transcribe_files", "--output-dir", out, "--no-rich"),
-        *("--model", trained, "--config", f"dataset.config_overrides.files={files}"),
-        "dataset.config_overrides.lang=ita_Latn",
+        *("--model", trained, "--config", files, "options.lang=ita_Latn"),
+    )
+    result = run_forked(*command)
+    assert result.returncode == 1
+    assert "missing.wav: there is no such file." in last_line(result)
+    journal = out / "transcripts.jsonl"
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [row["source"] for row in rows] == [str(CLIPS[0]), str(CLIPS[1])]
+    assert (out / CLIPS[0].with_suffix(".srt").name).is_file()
+    before = journal.stat().st_mtime_ns, journal.read_text()
+    assert run_forked(*command).returncode == 1
+    assert journal.read_text() == before[1]
+
+
+def test_the_recipe_shares_files_among_processes(trained: Path, tmp_path: Path) -> None:
+    audio, out = tmp_path / "audio", tmp_path / "out"
+    audio.mkdir()
+    for i in range(5):
+        shutil.copy(CLIPS[i % 3], audio / f"{i}.ogg")
+    result = run_on_two_processes(
+        *("recipe", "asr", "transcribe", "transcribe_files", "--output-dir", out, "--no-rich"),
+        *("--model", trained, "--config", f"files=[{audio}]", "options.lang=ita_Latn"),
     )
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in (out / "transcripts.jsonl").read_text().splitlines()]
-    assert {row["audio"] for row in rows} == {str(CLIPS[0]), str(CLIPS[1])}
-    bad = json.loads((out / "bad_audio.dev.jsonl").read_text())
-    assert bad["audio"] == str(tmp_path / "missing.wav")
-    assert bad["reason"] == "there is no such file."
+    assert [row["source"] for row in rows] == [str(audio / f"{i}.ogg") for i in range(5)]
+    assert [path.name for path in out.glob(".*.transcripts.jsonl")] == []
+
+
+def test_a_recipe_without_files_says_so(trained: Path, tmp_path: Path) -> None:
+    result = run_forked(
+        *("recipe", "asr", "transcribe", "transcribe_files", "--output-dir", tmp_path / "out"),
+        *("--model", trained, "--no-rich"),
+    )
+    assert result.returncode == 2
+    assert "`files` names no file" in last_line(result)

@@ -13,8 +13,13 @@ from fairseq2.data.tokenizers import load_tokenizer
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig, create_wav2vec2_asr_model
 
 from tests.fakes import arch_config, create_model, golden_case, golden_model, tiny_model
-from wavellama import ASRInferencePipeline, Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel
-from wavellama.audio.load import AudioInput
+from wavellama import (
+    ASRInferencePipeline,
+    TranscribeOptions,
+    Wav2Vec2LlamaBeamSearchConfig,
+    Wav2Vec2LlamaModel,
+)
+from wavellama.audio.load import AudioInput, load_audio
 from wavellama.decoding.ctc import collapse
 from wavellama.errors import (
     AudioError,
@@ -24,6 +29,8 @@ from wavellama.errors import (
     UnknownLanguageError,
     UnknownNameError,
 )
+
+MINI = Path(__file__).parents[2] / "assets/corpora/mini"
 
 RATE = 16_000
 
@@ -185,10 +192,18 @@ def test_a_clip_that_is_too_long_does_not_cost_the_others_their_texts(
     pipeline: ASRInferencePipeline,
 ) -> None:
     good, long = ({"waveform": noise(secs), "sample_rate": RATE} for secs in (0.5, 8.0))
+    options = TranscribeOptions(search=pipeline.beam_search_config, chunk_secs=10.0)
     with pytest.raises(TranscriptionError, match="does not fit max_generation_length") as caught:
-        pipeline.transcribe([good, long, good], batch_size=3)
+        list(pipeline.stream_results([good, long, good], options))
     text = pipeline.transcribe(good)[0]
     assert caught.value.texts == [text, None, text]
+
+
+def test_audio_is_cut_where_it_is_too_long_for_the_model(pipeline: ASRInferencePipeline) -> None:
+    ogg = sorted((MINI / "audio/ita_Latn").rglob("*.ogg"))
+    audio = torch.cat([load_audio(path) for path in ogg[:6]])
+    assert len(audio) > 10 * RATE, "more than there are positions for"
+    assert pipeline.transcribe({"waveform": audio, "sample_rate": RATE})[0]
 
 
 def test_an_unknown_card_names_the_nearest() -> None:

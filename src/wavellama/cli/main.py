@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 
 import wavellama
 from wavellama.cli.asset import add_asset_parser
+from wavellama.cli.calibrate import add_calibrate_parser
 from wavellama.cli.data import add_data_parser
 from wavellama.cli.languages import add_languages_parser
+from wavellama.cli.live import add_live_parser
 from wavellama.cli.recipe import add_recipe_parser
 from wavellama.cli.transcribe import add_transcribe_parser
 from wavellama.errors import WavellamaError
@@ -54,8 +56,10 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=wavellama.__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_transcribe_parser(subparsers)
+    add_live_parser(subparsers)
     add_recipe_parser(subparsers)
     add_asset_parser(subparsers)
     add_languages_parser(subparsers)
     add_data_parser(subparsers)
+    add_calibrate_parser(subparsers)
     return parser

@@ -1,104 +1,177 @@
-"""``transcribe FILE...``: the text of audio files, with a model by card or by training run."""
+"""``transcribe PATH...``: what is said in audio files, as text, subtitles or JSON."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from wavellama.errors import AudioError, ConfigError, TranscriptionError, WavellamaError
+from wavellama.cli.pipeline_options import (
+    add_cutting_options,
+    add_language_options,
+    add_model_options,
+    add_search_options,
+    create_pipeline,
+    read_examples,
+    to_options,
+)
+from wavellama.errors import ConfigError, TranscriptionError
+from wavellama.transcript.writers import SUBTITLES, WRITERS, WriterOptions, check_formats
 
 if TYPE_CHECKING:
-    from wavellama.pipeline.inference import ASRInferencePipeline
+    from wavellama.audio.load import AudioInput
+    from wavellama.pipeline.options import TranscribeOptions
+    from wavellama.pipeline.sources import SourceFile
+    from wavellama.transcript.types import Transcript
 
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+    Save: TypeAlias = Callable[[SourceFile, Transcript], None]
 
-DTYPES: Final = ("float32", "bfloat16", "float16")
+STDIN: Final = Path("-")
+
+PRINTABLE: Final = frozenset({"txt", "jsonl"})
+"""Formats in which several transcripts may follow each other."""
+
+MAX_LINE_WIDTH: Final = 42
+MAX_LINE_COUNT: Final = 2
+"""The layout of subtitles that people are used to."""
 
 
 def add_transcribe_parser(subparsers: Subparsers) -> None:
     """Add the command ``transcribe``."""
     parser = subparsers.add_parser("transcribe", help="write down what is said in audio files")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="audio of any common format")
     parser.add_argument(
-        "--model",
-        required=True,
-        metavar="CARD|DIR",
-        help="a model card, or the output directory of a training run",
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="audio or video files, folders of them, or - for standard input",
     )
-    parser.add_argument("--lang", metavar="CODE", help="the language of the files: eng_Latn, ...")
-    parser.add_argument("--beam", type=int, default=1, metavar="N", help="beams (%(default)s)")
-    parser.add_argument(
-        "--batch-size", type=int, default=2, metavar="N", help="files at a time (%(default)s)"
-    )
-    parser.add_argument(
-        "--format",
-        choices=("txt", "jsonl"),
-        default="txt",
-        help="txt: the text, after the file's name if there are several; jsonl: JSON lines",
-    )
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ...; default: a GPU if any")
-    parser.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, else float32")
+    add_model_options(parser)
+    add_language_options(parser)
+    add_search_options(parser)
+    add_cutting_options(parser)
+    _add_output_options(parser)
     parser.set_defaults(run=run_transcribe)
 
 
-def run_transcribe(args: argparse.Namespace) -> int:
-    """Print the text of each file as soon as its batch is done; bad files are named at the end."""
-    if args.batch_size < 1:
-        raise ConfigError(f"`--batch-size` must be at least 1, but is {args.batch_size}.")
-    pipeline = _create_pipeline(args)
-    failures: list[WavellamaError] = []
-    for begin in range(0, len(args.files), args.batch_size):
-        files = args.files[begin : begin + args.batch_size]
-        for file, text in _transcribe(pipeline, files, args.lang, failures):
-            print(_format(file, text, args), flush=True)
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def _create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
-    import torch
-
-    from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-    from wavellama.pipeline.inference import ASRInferencePipeline, default_device
-
-    device = torch.device(args.device) if args.device else default_device()
-    dtype = args.dtype or ("float32" if device.type == "cpu" else "bfloat16")
-    return ASRInferencePipeline(
-        args.model,
-        device=device,
-        dtype=getattr(torch, dtype),
-        beam_search_config=Wav2Vec2LlamaBeamSearchConfig(nbest=args.beam),
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--format",
+        default="txt",
+        metavar="NAME,...",
+        help=f"one or more of {', '.join(WRITERS)} (%(default)s)",
+    )
+    group.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="write files there; an interrupted job goes on where it was (default: print)",
+    )
+    group.add_argument("--max-line-width", type=int, metavar="N", help="columns of subtitles (42)")
+    group.add_argument("--max-line-count", type=int, metavar="N", help="lines of subtitles (2)")
+    group.add_argument(
+        "--highlight-words", action="store_true", help="underline each word as it is spoken"
+    )
+    group.add_argument(
+        "--raw-rate", type=int, metavar="HZ", help="standard input is raw 16-bit mono audio"
     )
 
 
-def _transcribe(
-    pipeline: ASRInferencePipeline,
-    files: Sequence[str],
-    lang: str | None,
-    failures: list[WavellamaError],
-) -> Iterator[tuple[str, str]]:
-    """Yield the files that could be transcribed, with their texts; note the others."""
-    try:
-        texts: Sequence[str | None] = pipeline.transcribe(
-            [Path(file) for file in files], lang=lang, batch_size=len(files)
+def run_transcribe(args: argparse.Namespace) -> int:
+    """Write the transcript of each file as soon as it is complete; bad files are named at the end.
+
+    :raises ConfigError: options contradict each other.
+    """
+    from wavellama.pipeline.sources import find_files
+
+    layout = WriterOptions(args.max_line_width, args.max_line_count, args.highlight_words)
+    formats = check_formats(args.format, layout)
+    if SUBTITLES & set(formats):
+        layout = _subtitle_layout(layout)
+        args.word_timestamps = args.word_timestamps is not False
+    options = to_options(args, in_order=args.output_dir is None)
+    files = find_files(args.paths)
+    if args.raw_rate is not None and STDIN not in args.paths:
+        raise ConfigError("`--raw-rate` is about standard input: name it as -.")
+    if args.output_dir is None:
+        return _run(args, options, files, _printer(formats, layout, len(files)))
+    from wavellama.pipeline.results import ResultFolder
+
+    settings = {"model": args.model, "dtype": args.dtype, **asdict(options)}
+    folder = ResultFolder(args.output_dir, formats, layout, settings)
+    todo = folder.remaining(files)
+    if len(todo) < len(files):
+        print(f"{len(files) - len(todo)} of {len(files)} files are done.", file=sys.stderr)
+    return _run(args, options, todo, folder.save)
+
+
+def _subtitle_layout(layout: WriterOptions) -> WriterOptions:
+    """Return the layout, with two lines of 42 columns where nothing was said of them."""
+    if layout.max_line_width is not None:
+        return layout
+    return replace(layout, max_line_width=MAX_LINE_WIDTH, max_line_count=MAX_LINE_COUNT)
+
+
+def _run(
+    args: argparse.Namespace, options: TranscribeOptions, files: Sequence[SourceFile], save: Save
+) -> int:
+    """Transcribe files, and return the exit code."""
+    if not files:
+        return 0
+    from wavellama.cli.progress import audio_progress
+
+    examples = read_examples(args.examples)
+    pipeline = create_pipeline(args)
+    audio = [_open(file, args.raw_rate) for file in files]
+    with audio_progress(audio) as advance:
+        transcripts = pipeline.stream_results(
+            audio, options, examples=examples, on_progress=advance
         )
-    except AudioError as ex:
-        texts = [None]
-        failures.append(ex)
-    except TranscriptionError as ex:
-        texts = ex.texts
-        failures.extend(ex.failures.values())
-    for file, text in zip(files, texts, strict=True):
-        if text is not None:
-            yield file, text
+        try:
+            for transcript in transcripts:
+                save(files[transcript.index], transcript)
+        except TranscriptionError as ex:
+            failures = ex.failures
+        else:
+            return 0
+    for failure in failures.values():
+        print(f"error: {failure}", file=sys.stderr)
+    return 1
 
 
-def _format(file: str, text: str, args: argparse.Namespace) -> str:
-    if args.format == "jsonl":
-        return json.dumps({"audio": file, "lang": args.lang, "text": text}, ensure_ascii=False)
-    return text if len(args.files) == 1 else f"{file}\t{text}"
+def _open(file: SourceFile, raw_rate: int | None) -> AudioInput:
+    """Return what the pipeline reads; standard input is read as it is needed."""
+    if file.path != STDIN:
+        return file.path
+    if raw_rate is None:
+        return sys.stdin.buffer
+    from wavellama.audio.sources import RawPcm
+
+    return RawPcm(sys.stdin.buffer, raw_rate)
+
+
+def _printer(formats: Sequence[str], options: WriterOptions, num_files: int) -> Save:
+    """Return what prints the transcripts.
+
+    :raises ConfigError: what is to be printed cannot stand one after the other.
+    """
+    name, *more = formats
+    if more or (num_files > 1 and name not in PRINTABLE):
+        raise ConfigError(
+            f"{' and '.join(formats)} of {num_files} file(s) cannot be printed one after the other;"
+            " say where to write files: --output-dir DIR."
+        )
+
+    def save(file: SourceFile, transcript: Transcript) -> None:
+        if name == "txt" and num_files > 1:
+            print(file.path, transcript.text, sep="\t", flush=True)
+        else:
+            sys.stdout.write(WRITERS[name](transcript, options))
+            sys.stdout.flush()
+
+    return save

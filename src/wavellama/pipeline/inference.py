@@ -1,51 +1,66 @@
-"""``ASRInferencePipeline``: audio in, text out."""
+"""``ASRInferencePipeline``: audio in, transcripts out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import cycle, islice
-from typing import NamedTuple, TypeAlias, cast
+from math import inf
+from typing import Protocol, cast
 
 import torch
 from fairseq2.data.tokenizers import Tokenizer
-from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
-from torch import Tensor
 from torch.nn import Module
-from torch.nn.utils.rnn import pad_sequence
 
-from wavellama.audio.load import AudioInput, describe, load_audio, normalize
-from wavellama.batch import AsrBatch, Example
-from wavellama.decoding.ctc import ctc_generate
-from wavellama.decoding.generate import best_tokens, generate
-from wavellama.errors import (
-    AudioError,
-    BatchError,
-    ConfigError,
-    ContextTooLongError,
-    TranscriptionError,
-)
+from wavellama.audio.load import AudioInput, load_audio, normalize
+from wavellama.batch import Example
+from wavellama.errors import AudioError, BatchError, ConfigError, TranscriptionError
+from wavellama.model.confidence import Confidence
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.model.hub import load_model, load_model_tokenizer
+from wavellama.model.frames import frame_grid
+from wavellama.model.hub import load_confidence, load_model, load_model_tokenizer, max_audio_secs
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.pipeline.chunked import Batching, ChunkedRun
+from wavellama.pipeline.cutting import cut
+from wavellama.pipeline.inputs import (
+    ContextExample,
+    Examples,
+    Input,
+    Langs,
+    as_list,
+    examples_per_input,
+    langs_per_input,
+)
+from wavellama.pipeline.jobs import Job, in_order
+from wavellama.pipeline.live import LiveSession, SegmentListener, UtteranceListener, Voice
+from wavellama.pipeline.options import TranscribeOptions
+from wavellama.pipeline.recogniser import (
+    SpeechModel,
+    StreamRecogniser,
+    check_lang,
+    check_model,
+    create_recogniser,
+)
+from wavellama.pipeline.segments import SegmentBuilder, to_transcript
+from wavellama.pipeline.streamed import StreamedRun
+from wavellama.pipeline.word_times import create_word_timer
+from wavellama.transcript.types import Transcript
+from wavellama.units import samples_to_seconds
+
+MAX_CLIP_SECS = 40.0
+"""The longest audio that the published models were trained on."""
 
 
-@dataclass(frozen=True)
-class ContextExample:
-    """An example that a zero-shot model reads before the audio: what was said, and its text."""
+class Run(Protocol):
+    """Recognises inputs."""
 
-    audio: AudioInput
-    text: str
-
-
-Examples: TypeAlias = "Sequence[ContextExample] | Sequence[Sequence[ContextExample]]"
-"""The same examples for all inputs, or those of each input."""
-
-Langs: TypeAlias = "str | Sequence[str | None] | None"
+    def run(self, inputs: Sequence[Input]) -> Iterator[Job]:
+        """Yield the jobs of all inputs, each as soon as it is done."""
+        ...
 
 
 class ASRInferencePipeline:
-    """Transcribes audio of any common kind with a model and its tokenizer."""
+    """Transcribes audio of any kind and length with a model and its tokenizer."""
 
     def __init__(
         self,
@@ -72,19 +87,19 @@ class ASRInferencePipeline:
         self.device = torch.device(device) if device is not None else default_device()
         if model is None:
             model = load_model(str(model_card), device=self.device, dtype=dtype)
-        self.model = _place(model, self.device, dtype).eval()
+        self.model = check_model(_place(model, self.device, dtype).eval())
         self.tokenizer = tokenizer or load_model_tokenizer(str(model_card))
         self.beam_search_config = beam_search_config or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
-        self._decode = self.tokenizer.create_decoder()
-        self._recognise = self._choose_recogniser()
+        self._confidence = _known_confidence(model_card)
+        self._max_clip_secs = min(_trained_secs(model_card), _room_secs(self.model))
 
     def transcribe(
         self, inp: AudioInput | Sequence[AudioInput], *, lang: Langs = None, batch_size: int = 2
     ) -> list[str]:
         """Return the text of each input, in the order of the inputs.
 
-        :param inp: one input or a list of them: paths, encoded bytes, or mappings with
-            ``waveform`` and ``sample_rate``.
+        :param inp: one input or a list of them: paths, encoded bytes, binary files, or mappings
+            with ``waveform`` and ``sample_rate``.
         :param lang: one language code for all inputs, or one code or None for each.
         :param batch_size: inputs that are decoded together.
         :raises TranscriptionError: some inputs are bad; it holds the texts of the others.
@@ -93,9 +108,7 @@ class ASRInferencePipeline:
         """
         if self._needs_examples:
             raise ConfigError("This model reads examples first; call `transcribe_with_context`.")
-        inputs = _as_list(inp)
-        langs = self._check_langs(lang, len(inputs))
-        return self._transcribe(inputs, batch_size, [_Side(lang=lang) for lang in langs])
+        return self._texts(self._inputs(as_list(inp), lang, None), batch_size)
 
     def transcribe_with_context(
         self,
@@ -116,141 +129,189 @@ class ASRInferencePipeline:
         """
         if not self._needs_examples:
             raise ConfigError("This model reads no examples; call `transcribe`.")
-        inputs = _as_list(inp)
-        rows = _per_input(context_examples, len(inputs))
-        sides = [_Side(examples=self._read_examples(row)) for row in rows]
-        return self._transcribe(inputs, batch_size, sides)
+        return self._texts(self._inputs(as_list(inp), None, context_examples), batch_size)
+
+    def stream_results(
+        self,
+        inputs: AudioInput | Sequence[AudioInput],
+        options: TranscribeOptions | None = None,
+        *,
+        lang: Langs = None,
+        examples: Examples | None = None,
+        on_progress: Callable[[float], None] = lambda secs: None,
+    ) -> Iterator[Transcript]:
+        """Yield the transcript of each input as soon as it is complete.
+
+        :param inputs: one input or a list of them, as for ``transcribe``; of any length.
+        :param options: how to transcribe; by default greedily, without words' times.
+        :param lang: one language code for all inputs, or one code or None for each; the options
+            can give one for all as well.
+        :param examples: what a zero-shot model reads first, as for ``transcribe_with_context``.
+        :param on_progress: is told the seconds of audio that have been recognised, bit by bit.
+        :raises TranscriptionError: some inputs are bad; raised after the last transcript, without
+            texts, which have been yielded.
+        :raises BatchError: the model needs examples or takes none, or takes no language.
+        :raises ConfigError: the model cannot do what the options ask for.
+        :raises UnknownLanguageError: a language code is not known.
+        """
+        options = options or TranscribeOptions(search=self.beam_search_config)
+        checked = self._inputs(
+            as_list(inputs), lang if lang is not None else options.lang, examples
+        )
+        return self._stream(self._create_run(options, on_progress), checked, options.in_order)
+
+    def live(
+        self,
+        options: TranscribeOptions | None = None,
+        *,
+        examples: Sequence[ContextExample] | None = None,
+    ) -> LiveSession:
+        """Begin to transcribe live audio, which is fed bit by bit.
+
+        Streaming models recognise segment by segment, all others each utterance when a silence has
+        followed it.
+
+        :param options: how to transcribe; by default greedily, with causal normalisation for
+            streaming models.
+        :param examples: what a zero-shot model reads before each utterance.
+        :raises BatchError: the model needs examples or takes none, or takes no language.
+        :raises ConfigError: the model cannot do what the options ask for.
+        :raises UnknownLanguageError: a language code is not known.
+        """
+        if options is None:
+            options = TranscribeOptions(search=self.beam_search_config, normalization="causal")
+        (input_,) = self._inputs([b""], options.lang, examples)
+        recogniser = create_recogniser(self.model, self.tokenizer, options)
+        builder = self._create_builder(options)
+        if isinstance(recogniser, StreamRecogniser):
+            return LiveSession(SegmentListener(recogniser, Voice(builder, input_), options))
+        max_secs = options.chunk_secs or self._max_clip_secs
+        return LiveSession(UtteranceListener(recogniser, Voice(builder, input_), options, max_secs))
+
+    def _texts(self, inputs: Sequence[Input], batch_size: int) -> list[str]:
+        """Return the texts of all inputs, clips of which are decoded ``batch_size`` at a time."""
+        if batch_size < 1:
+            raise ConfigError(f"`batch_size` must be at least 1, but is {batch_size}.")
+        options = TranscribeOptions(search=self.beam_search_config)
+        run = self._create_run(options, batching=Batching(max_rows=batch_size))
+        try:
+            return [transcript.text for transcript in self._stream(run, inputs)]
+        except TranscriptionError as ex:
+            if len(inputs) == 1:
+                raise ex.failures[0] from None
+            raise
+
+    def _stream(
+        self, run: Run, inputs: Sequence[Input], ordered: bool = True
+    ) -> Iterator[Transcript]:
+        """Yield transcripts; at the end tell of the inputs that have none."""
+        texts: list[str | None] = [None] * len(inputs)
+        failures: dict[int, AudioError] = {}
+        jobs = run.run(inputs)
+        for job in in_order(jobs) if ordered else jobs:
+            if job.error is not None:
+                failures[job.input.index] = job.error
+                continue
+            transcript = to_transcript(job)
+            texts[transcript.index] = transcript.text
+            yield transcript
+        if failures:
+            raise TranscriptionError(texts, dict(sorted(failures.items())))
+
+    def _create_run(
+        self,
+        options: TranscribeOptions,
+        on_progress: Callable[[float], None] = lambda secs: None,
+        batching: Batching | None = None,
+    ) -> Run:
+        """Return what recognises inputs as the options say.
+
+        :raises ConfigError: the model cannot do what they ask for.
+        """
+        recogniser = create_recogniser(self.model, self.tokenizer, options)
+        builder = self._create_builder(options)
+        if isinstance(recogniser, StreamRecogniser):
+            return StreamedRun(recogniser, builder, options.batch_secs, on_progress)
+        chunk_secs = options.chunk_secs or self._max_clip_secs
+        batching = batching or Batching(max_secs=options.batch_secs)
+        cutter = partial(cut, chunk_secs=chunk_secs, vad=options.vad)
+        return ChunkedRun(cutter, recogniser, builder, batching, on_progress)
+
+    def _create_builder(self, options: TranscribeOptions) -> SegmentBuilder:
+        model, tokenizer = self.model, self.tokenizer
+        timer = create_word_timer(model, tokenizer, options) if options.word_timestamps else None
+        return SegmentBuilder(tokenizer, options.nbest, self._confidence, timer)
+
+    def _inputs(
+        self, audio: Sequence[AudioInput], lang: Langs, examples: Examples | None
+    ) -> list[Input]:
+        """Return the inputs with what goes with each, before any audio is read."""
+        langs = langs_per_input(lang, len(audio))
+        for code in langs:
+            check_lang(self.model, code)
+        rows = self._examples(examples, len(audio))
+        places = zip(audio, langs, rows, strict=True)
+        return [Input(i, *place) for i, place in enumerate(places)]
+
+    def _examples(
+        self, examples: Examples | None, count: int
+    ) -> Sequence[Sequence[Example] | None]:
+        """Return the examples that the model reads before each input; None where it reads none."""
+        if self._needs_examples and examples is None:
+            raise BatchError("This model reads examples before the audio, but none are given.")
+        if examples is None:
+            return [None] * count
+        if not self._needs_examples:
+            raise BatchError("This model reads no examples, but some are given.")
+        read: dict[int, Sequence[Example]] = {}
+        rows = examples_per_input(examples, count)
+        for row in rows:
+            if id(row) not in read:
+                read[id(row)] = self._read_examples(row)
+        return [read[id(row)] for row in rows]
 
     def _read_examples(self, examples: Sequence[ContextExample]) -> list[Example]:
         """Return as many examples as the model reads."""
         model = cast("Wav2Vec2LlamaModel", self.model)
         encode = self.tokenizer.create_encoder()
         with_audio = model.syntax.needs_example_audio
-        chosen = list(islice(cycle(examples), model.n_context_examples))
-        read: dict[int, Example] = {}
-        for example in chosen:
-            if id(example) not in read:
-                audio = normalize(load_audio(example.audio)) if with_audio else None
-                read[id(example)] = Example(audio, encode(example.text).tolist())
-        return [read[id(example)] for example in chosen]
-
-    def _transcribe(
-        self, inputs: list[AudioInput], batch_size: int, sides: Sequence[_Side]
-    ) -> list[str]:
-        """Transcribe inputs, batch by batch; bad ones are reported when all others are done."""
-        if batch_size < 1:
-            raise ConfigError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        texts: dict[int, str] = {}
-        failures: dict[int, AudioError] = {}
-        for begin in range(0, len(inputs), batch_size):
-            places = range(begin, min(begin + batch_size, len(inputs)))
-            waveforms = _load(places, inputs, failures)
-            texts |= self._transcribe_batch(waveforms, sides, inputs, failures)
-        if failures and len(inputs) == 1:
-            raise failures[0]
-        if failures:
-            raise TranscriptionError([texts.get(i) for i in range(len(inputs))], failures)
-        return [texts[i] for i in range(len(inputs))]
-
-    def _transcribe_batch(
-        self,
-        waveforms: dict[int, Tensor],
-        sides: Sequence[_Side],
-        inputs: Sequence[AudioInput],
-        failures: dict[int, AudioError],
-    ) -> dict[int, str]:
-        """Return the text of each place; a clip that is too long becomes a failure of its own."""
-        places = list(waveforms)
-        try:
-            chosen = [sides[place] for place in places]
-            texts = self._transcribe_waveforms(list(waveforms.values()), chosen)
-            return dict(zip(places, texts, strict=True))
-        except ContextTooLongError as ex:
-            if len(places) == 1:
-                failures[places[0]] = AudioError(describe(inputs[places[0]]), str(ex))
-                return {}
-        by_place: dict[int, str] = {}
-        for place, waveform in waveforms.items():
-            by_place |= self._transcribe_batch({place: waveform}, sides, inputs, failures)
-        return by_place
-
-    def _transcribe_waveforms(self, waveforms: list[Tensor], sides: list[_Side]) -> list[str]:
-        if not waveforms:
-            return []
-        audio = pad_sequence(waveforms, batch_first=True).to(self.device)  # (N, T)
-        tokens = self._recognise(audio, [len(waveform) for waveform in waveforms], sides)
-        return [self._decode(torch.tensor(row, dtype=torch.int64)) if row else "" for row in tokens]
-
-    def _check_langs(self, lang: Langs, count: int) -> list[str | None]:
-        """Return one language per input, before any audio is read."""
-        langs = [lang] * count if lang is None or isinstance(lang, str) else list(lang)
-        if len(langs) != count:
-            raise BatchError(f"`lang` has {len(langs)} entries for {count} inputs.")
-        for code in langs:
-            if code is not None:
-                self._check_lang(code)
-        return langs
-
-    def _check_lang(self, code: str) -> None:
-        model = self.model
-        if not isinstance(model, Wav2Vec2LlamaModel) or not model.syntax.needs_language:
-            raise BatchError(f"This model takes no language, but `lang` gives {code!r}.")
-        model.lang_mapping.row(code)
+        read = [
+            Example(
+                normalize(load_audio(example.audio)) if with_audio else None,
+                encode(example.text).tolist(),
+            )
+            for example in examples[: model.n_context_examples]
+        ]
+        return list(islice(cycle(read), model.n_context_examples))
 
     @property
     def _needs_examples(self) -> bool:
         return isinstance(self.model, Wav2Vec2LlamaModel) and self.model.syntax.needs_examples
 
-    def _choose_recogniser(self) -> Callable[[Tensor, list[int], list[_Side]], list[list[int]]]:
-        """Return the function from audio and what goes with it to tokens that fits the model."""
-        model = self.model
-        if isinstance(model, Wav2Vec2LlamaModel):
-            return lambda audio, lens, sides: best_tokens(
-                generate(model, _to_batch(audio, lens, sides), self.beam_search_config)
-            )
-        if isinstance(model, Wav2Vec2AsrModel):
-            return lambda audio, lens, sides: ctc_generate(model, audio, lens)
-        raise ConfigError(
-            f"A {type(model).__name__} cannot transcribe; need a wav2vec2_llama or wav2vec2_asr"
-            " model."
-        )
-
-
-class _Side(NamedTuple):
-    """What goes with the audio of one input."""
-
-    lang: str | None = None
-    examples: list[Example] | None = None
-
-
-def _to_batch(audio: Tensor, lens: list[int], sides: list[_Side]) -> AsrBatch:
-    examples = [side.examples for side in sides if side.examples is not None]
-    langs = [side.lang for side in sides]
-    return AsrBatch(audio, lens, [], langs, examples if len(examples) == len(sides) else None)
-
-
-def _as_list(inp: AudioInput | Sequence[AudioInput]) -> list[AudioInput]:
-    return cast("list[AudioInput]", list(inp) if isinstance(inp, list | tuple) else [inp])
-
-
-def _per_input(examples: Examples, count: int) -> list[Sequence[ContextExample]]:
-    """Return the examples of each input.
-
-    :raises BatchError: an input has none, or there are lists for another number of inputs.
-    """
-    if examples and all(isinstance(example, ContextExample) for example in examples):
-        return [cast("Sequence[ContextExample]", examples)] * count
-    rows = cast("Sequence[Sequence[ContextExample]]", examples)
-    if len(rows) != count:
-        raise BatchError(f"`context_examples` has {len(rows)} entries for {count} inputs.")
-    if not all(rows):
-        raise BatchError("Each input needs one context example or more.")
-    return list(rows)
-
 
 def default_device() -> torch.device:
     """Return a GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _known_confidence(model_card: str | None) -> Confidence:
+    """Return how the confidence of a model's words is calibrated."""
+    return Confidence() if model_card is None else load_confidence(model_card)
+
+
+def _trained_secs(model_card: str | None) -> float:
+    """Return the longest audio that a model was trained on."""
+    known = max_audio_secs(model_card) if model_card is not None else None
+    return MAX_CLIP_SECS if known is None else known
+
+
+def _room_secs(model: SpeechModel) -> float:
+    """Return the longest audio that leaves a decoder a quarter of its positions for the text."""
+    if not isinstance(model, Wav2Vec2LlamaModel):
+        return inf
+    grid = frame_grid(model.encoder_frontend.feature_extractor)
+    position_secs = samples_to_seconds(grid.stride * model.encoder_stacking)
+    return 0.75 * model.max_generation_length * position_secs
 
 
 def _place(model: Module, device: torch.device, dtype: torch.dtype) -> Module:
@@ -259,16 +320,3 @@ def _place(model: Module, device: torch.device, dtype: torch.dtype) -> Module:
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     return model
-
-
-def _load(
-    places: Sequence[int], inputs: Sequence[AudioInput], failures: dict[int, AudioError]
-) -> dict[int, Tensor]:
-    """Return the normalised waveforms of the good inputs; bad ones go to ``failures``."""
-    waveforms: dict[int, Tensor] = {}
-    for place in places:
-        try:
-            waveforms[place] = normalize(load_audio(inputs[place]))
-        except AudioError as ex:
-            failures[place] = ex
-    return waveforms

@@ -38,6 +38,7 @@ from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY
 from wavellama.model.loss import Objective
 from wavellama.model.masking import NO_MASKER
 from wavellama.model.spectral import SpectralAugment
+from wavellama.pipeline.options import TranscribeOptions
 from wavellama.tasks.networks import Network
 from wavellama.tasks.stopping import EarlyStoppingSection
 
@@ -305,8 +306,27 @@ class EvalConfig(InferenceConfig):
 
 
 @dataclass(kw_only=True)
-class TranscribeConfig(InferenceConfig):
+class TranscribeConfig(InferenceConfig, Validatable):
     """The configuration of ``transcribe``."""
 
     recipe: str = "transcribe"
+
+    files: Sequence[Path] | None = None
+    """Audio files, and folders of them, to transcribe as the command ``wavellama transcribe`` does;
+    ``dataset``, ``generator`` and ``seq2seq_generator`` are then not looked at. None: the data
+    set is transcribed."""
+
+    formats: Sequence[str] = field(default_factory=lambda: ["txt"])
+    """What to write of each of the files, beside ``transcripts.jsonl``."""
+
+    options: TranscribeOptions = field(default_factory=lambda: TranscribeOptions())
+    """How to transcribe the files."""
+
     generator: GeneratorSection = field(default_factory=lambda: GeneratorSection())
+
+    def validate(self) -> ValidationResult:
+        """Check that there is something to transcribe."""
+        result = ValidationResult()
+        if self.files is not None and not self.files:
+            result.add_error("`files` names no file; say which: --config 'files=[a.wav,folder]'.")
+        return result

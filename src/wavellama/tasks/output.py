@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
 from fairseq2.gang import Gangs
 
+from wavellama.pipeline.results import write_atomic
 from wavellama.tasks.transcriber import Transcription
 
 Record: TypeAlias = dict[str, Any]
@@ -51,13 +51,6 @@ def merge_ranks(output_dir: Path, name: str, gangs: Gangs) -> list[Record]:
     for part in parts:
         part.unlink()
     return records
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file that is either complete or not there, whatever happens meanwhile."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
 
 
 def _part(output_dir: Path, name: str, rank: int) -> Path:

@@ -9,7 +9,8 @@ from typing import Final, TypedDict
 
 from wavellama.errors import DataError
 from wavellama.metrics.error_rates import Edits, Scores, count_edits, macro_score, score
-from wavellama.tasks.output import Record, write_atomic
+from wavellama.pipeline.results import write_atomic
+from wavellama.tasks.output import Record
 from wavellama.tasks.plots import draw_error_rates, drawing, save_figure
 from wavellama.text.normalize import normalize_text
 

@@ -1,4 +1,4 @@
-"""The recipe ``transcribe``: a data set in, JSON lines and text out."""
+"""The recipe ``transcribe``: a data set or files in, JSON lines and text out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from fairseq2.recipe import Recipe, RecipeContext
 from fairseq2.task import Task
 from typing_extensions import override
 
+from wavellama.pipeline.results import write_atomic
 from wavellama.tasks.config import TranscribeConfig
-from wavellama.tasks.output import merge_ranks, open_rank_file, to_record, write_atomic
+from wavellama.tasks.file_transcription import create_file_transcription
+from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
 from wavellama.tasks.transcriber import Transcriber, open_split
 
 
@@ -52,11 +54,14 @@ class TranscriptionUnit(GeneratorUnit[Seq2SeqBatch]):
 
 @final
 class AsrTranscription(Recipe):
-    """Transcribes one split."""
+    """Transcribes one split, or files."""
 
     @override
     def create_task(self, context: RecipeContext) -> Task:
-        reader, transcriber = open_split(context, context.get_config_as(TranscribeConfig))
+        config = context.get_config_as(TranscribeConfig)
+        if config.files is not None:
+            return create_file_transcription(context, config)
+        reader, transcriber = open_split(context, config)
         unit = TranscriptionUnit(transcriber, context.output_dir, context.gangs)
         return context.create_generator(unit, reader)
 

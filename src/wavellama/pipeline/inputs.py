@@ -1,0 +1,78 @@
+"""What is to be transcribed: inputs with what goes with each, checked before any audio is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from wavellama.audio.load import AudioInput, describe
+from wavellama.batch import Example
+from wavellama.errors import BatchError
+
+Langs: TypeAlias = "str | Sequence[str | None] | None"
+"""One language code for all inputs, or one code or None for each."""
+
+
+@dataclass(frozen=True)
+class ContextExample:
+    """An example that a zero-shot model reads before the audio: what was said, and its text."""
+
+    audio: AudioInput
+    text: str
+
+
+Examples: TypeAlias = "Sequence[ContextExample] | Sequence[Sequence[ContextExample]]"
+"""The same examples for all inputs, or those of each input."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input."""
+
+    index: int
+    """Its place in the list of inputs."""
+
+    audio: AudioInput
+
+    lang: str | None = None
+    """The code of its language; None: not given."""
+
+    examples: Sequence[Example] | None = None
+    """The examples that a zero-shot model reads before it."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return describe(self.audio)
+
+
+def as_list(inputs: AudioInput | Sequence[AudioInput]) -> list[AudioInput]:
+    """Return a list of inputs, even of a single one."""
+    return cast("list[AudioInput]", list(inputs) if isinstance(inputs, list | tuple) else [inputs])
+
+
+def langs_per_input(lang: Langs, count: int) -> list[str | None]:
+    """Return one language per input.
+
+    :raises BatchError: there are languages for another number of inputs.
+    """
+    langs = [lang] * count if lang is None or isinstance(lang, str) else list(lang)
+    if len(langs) != count:
+        raise BatchError(f"`lang` has {len(langs)} entries for {count} inputs.")
+    return langs
+
+
+def examples_per_input(examples: Examples, count: int) -> list[Sequence[ContextExample]]:
+    """Return the examples of each input.
+
+    :raises BatchError: an input has none, or there are lists for another number of inputs.
+    """
+    if examples and all(isinstance(example, ContextExample) for example in examples):
+        return [cast("Sequence[ContextExample]", examples)] * count
+    rows = cast("Sequence[Sequence[ContextExample]]", examples)
+    if len(rows) != count:
+        raise BatchError(f"`context_examples` has {len(rows)} entries for {count} inputs.")
+    if not all(rows):
+        raise BatchError("Each input needs one context example or more.")
+    return list(rows)

@@ -1,0 +1,271 @@
+"""Live transcription: samples in, text that stays and text that may still change out.
+
+What comes out depends on the audio alone, not on the pieces in which it arrives: everything happens
+at multiples of ``STEP`` samples. Shapes: T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavellama.audio.causal import CausalNormalizer, Normalizer
+from wavellama.audio.chunks import Chunk
+from wavellama.audio.regions import SpeechRegion, VadOptions
+from wavellama.audio.vad import SpeechDetector
+from wavellama.decoding.streaming import StreamState
+from wavellama.errors import ConfigError
+from wavellama.pipeline.inputs import Input
+from wavellama.pipeline.jobs import Clip, Job
+from wavellama.pipeline.options import TranscribeOptions
+from wavellama.pipeline.recogniser import Recogniser, Recognition, StreamRecogniser
+from wavellama.pipeline.segments import SegmentBuilder
+from wavellama.prompt.segments import cut_segments
+from wavellama.text.words import needs_space
+from wavellama.transcript.types import Segment
+from wavellama.units import MIN_SAMPLES, samples_to_seconds, seconds_to_samples
+
+STEP: Final = 512
+"""Samples between two looks at the audio (32 ms): a window of the voice detection."""
+
+MARGIN_SAMPLES: Final = seconds_to_samples(0.2)
+"""Silence around speech that is recognised with it."""
+
+
+@dataclass(frozen=True)
+class LiveUpdate:
+    """What has become known."""
+
+    time: float
+    """Seconds of audio that were heard."""
+
+    segments: tuple[Segment, ...]
+    """What will not change any more, and was not told before."""
+
+    tentative: str
+    """What seems to follow; it replaces what was tentative before."""
+
+    @property
+    def stable(self) -> str:
+        """The text of the segments."""
+        return "".join(segment.text for segment in self.segments)
+
+
+class Listener(Protocol):
+    """Hears audio step by step."""
+
+    def hear(self, samples: Tensor) -> LiveUpdate | None:
+        """Take ``STEP`` samples, at the end fewer; return what became known. (T)."""
+        ...
+
+    def end(self) -> LiveUpdate:
+        """Recognise what is left."""
+        ...
+
+
+@final
+class LiveSession:
+    """One stream of live audio (see ``ASRInferencePipeline.live``)."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._waiting = torch.zeros(0)
+        self._segments: list[Segment] = []
+
+    def feed(self, samples: Tensor | np.ndarray) -> list[LiveUpdate]:
+        """Take mono 16 kHz audio, any number of samples; return what became known. (T)."""
+        self._waiting = torch.cat([self._waiting, torch.as_tensor(samples).float()])
+        updates: list[LiveUpdate] = []
+        while len(self._waiting) >= STEP:
+            update = self._listener.hear(self._waiting[:STEP])
+            self._waiting = self._waiting[STEP:]
+            updates += [] if update is None else [self._keep(update)]
+        return updates
+
+    def finish(self) -> LiveUpdate:
+        """End the audio; return the last of what became known, in which nothing is tentative."""
+        if len(self._waiting):
+            self._listener.hear(self._waiting)
+        self._waiting = self._waiting[:0]
+        return self._keep(self._listener.end())
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """All that will not change any more."""
+        return self._segments
+
+    @property
+    def text(self) -> str:
+        """The text that will not change any more."""
+        return "".join(segment.text for segment in self._segments).strip()
+
+    def _keep(self, update: LiveUpdate) -> LiveUpdate:
+        self._segments += update.segments
+        return update
+
+
+class Voice:
+    """Makes stable and tentative texts of what was recognised."""
+
+    def __init__(self, builder: SegmentBuilder, input_: Input) -> None:
+        """:param input_: what goes with the audio."""
+        self.input, self._builder = input_, builder
+        self._job, self._before = Job(input_), ""
+
+    def clip(self, chunk: Chunk, normalizer: Normalizer | None = None) -> Clip:
+        """Return a piece of the audio as a clip.
+
+        :param normalizer: normalises it; None: it is normalised by itself.
+        """
+        return Clip(self._job, 0, chunk, normalizer)
+
+    def build(self, clip: Clip, recognition: Recognition) -> Segment:
+        """Return the segment of a clip, with a space in front where one belongs."""
+        segment = self._builder.build(clip, recognition)
+        space = " " if needs_space(self._before, segment.text) else ""
+        return replace(segment, text=f"{space}{segment.text}")
+
+    def follow(self, clip: Clip, recognition: Recognition, tokens: Sequence[int]) -> Segment:
+        """Return the segment of a clip, whose text goes on from that of ``tokens`` as it is."""
+        segment = self._builder.build(clip, recognition)
+        return replace(segment, text=self._builder.continue_text(tokens, segment.tokens))
+
+    def keep(self, segment: Segment) -> tuple[Segment, ...]:
+        """Return a segment, if it has a text, as one that will not change any more."""
+        self._before = segment.text or self._before
+        return (segment,) if segment.text else ()
+
+
+@final
+class UtteranceListener:
+    """Recognises each utterance once a silence has followed it (models of whole utterances)."""
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        voice: Voice,
+        options: TranscribeOptions,
+        max_secs: float,
+    ) -> None:
+        """:param max_secs: where an utterance without silences is cut."""
+        self._recogniser, self._voice = recogniser, voice
+        silence_ms = round(1000 * options.endpoint_secs)
+        self._detector = SpeechDetector(
+            VadOptions(min_silence_ms=silence_ms), seconds_to_samples(max_secs)
+        )
+        self._normalizer = Normalizer() if options.normalization == "causal" else None
+        self._period = seconds_to_samples(options.update_secs)
+        self._audio = torch.zeros(0)
+        self._begin = 0  # where the audio begins that is kept
+        self._asked = 0  # when there was a tentative text for the last time
+
+    def hear(self, samples: Tensor) -> LiveUpdate | None:
+        """Take ``STEP`` samples; return what became known. (T)."""
+        self._audio = torch.cat([self._audio, samples])
+        if self._normalizer is not None:
+            self._normalizer.add(samples)
+        ended = self._detector.feed(samples)
+        if ended:
+            return self._settle(ended)
+        start = self._detector.open_start
+        self._forget(self._detector.horizon - MARGIN_SAMPLES)
+        if start is None or self._now - max(self._asked, start) < self._period:
+            return None
+        self._asked = self._now
+        segment = self._recognise(start, self._now)
+        return LiveUpdate(samples_to_seconds(self._now), (), segment.text)
+
+    def end(self) -> LiveUpdate:
+        """Recognise what is left."""
+        return self._settle(self._detector.finish())
+
+    @property
+    def _now(self) -> int:
+        return self._begin + len(self._audio)
+
+    def _settle(self, regions: Sequence[SpeechRegion]) -> LiveUpdate:
+        """Recognise utterances that have ended."""
+        kept: tuple[Segment, ...] = ()
+        for region in regions:
+            kept += self._voice.keep(self._recognise(region.start, region.end, region))
+        self._asked = self._now
+        return LiveUpdate(samples_to_seconds(self._now), kept, "")
+
+    def _recognise(self, start: int, end: int, *regions: SpeechRegion) -> Segment:
+        """Recognise a stretch of the audio, with some silence around it."""
+        begin = max(start - MARGIN_SAMPLES, self._begin)
+        waveform = self._audio[begin - self._begin : end + MARGIN_SAMPLES - self._begin]
+        probability = regions[0].probability if regions else None
+        chunk = Chunk(waveform.clone(), begin, regions, probability)
+        clip = self._voice.clip(chunk, self._normalizer)
+        (recognition,) = self._recogniser.recognise([clip])
+        return self._voice.build(clip, recognition)
+
+    def _forget(self, end: int) -> None:
+        """Drop the audio before ``end``."""
+        if end > self._begin:
+            self._audio = self._audio[end - self._begin :].clone()
+            self._begin = end
+
+
+@final
+class SegmentListener:
+    """Recognises segment by segment (streaming models)."""
+
+    def __init__(
+        self, recogniser: StreamRecogniser, voice: Voice, options: TranscribeOptions
+    ) -> None:
+        """:raises ConfigError: normalisation by the whole audio is asked for."""
+        if options.normalization == "clip":
+            raise ConfigError("Live audio has no whole to be normalised by: choose causal.")
+        self._recogniser, self._voice = recogniser, voice
+        self._state = recogniser.start(voice.input.lang, CausalNormalizer())
+        self._period = seconds_to_samples(options.update_secs)
+        self._waiting = torch.zeros(0)
+        self._begin = 0  # where the waiting audio begins
+        self._asked = 0  # when there was a text for the last time
+        self._tokens: tuple[int, ...] = ()
+
+    def hear(self, samples: Tensor) -> LiveUpdate | None:
+        """Take ``STEP`` samples; return what became known. (T)."""
+        self._waiting = torch.cat([self._waiting, samples])
+        config = self._recogniser.config
+        now = self._begin + len(self._waiting)
+        if len(self._waiting) > config.segment_len + config.min_audio_len:
+            return self._settle(config.segment_len, is_last=False)
+        if now - self._asked < self._period or len(self._waiting) <= MIN_SAMPLES:
+            return None
+        self._asked = now
+        segment = self._recognise(deepcopy(self._state), len(self._waiting), is_last=True)
+        return LiveUpdate(samples_to_seconds(now), (), segment.text)
+
+    def end(self) -> LiveUpdate:
+        """Recognise what is left, if it is long enough for the encoder."""
+        if len(self._waiting) < MIN_SAMPLES:
+            return LiveUpdate(samples_to_seconds(self._begin + len(self._waiting)), (), "")
+        config = self._recogniser.config
+        (place,) = cut_segments(len(self._waiting), config.segment_len, config.min_audio_len)
+        return self._settle(place.stop, is_last=True)
+
+    def _settle(self, length: int, is_last: bool) -> LiveUpdate:
+        """Recognise the first ``length`` samples for good."""
+        segment = self._recognise(self._state, length, is_last)
+        now = self._begin + len(self._waiting)
+        self._tokens = segment.tokens or self._tokens
+        self._waiting = self._waiting[length:].clone()
+        self._begin += length
+        self._asked = now
+        kept = self._voice.keep(segment)
+        return LiveUpdate(samples_to_seconds(now), kept, "")
+
+    def _recognise(self, state: StreamState, length: int, is_last: bool) -> Segment:
+        samples = self._waiting[:length].clone()
+        (hypotheses,) = self._recogniser.recognise([state], [samples], [is_last])
+        clip = self._voice.clip(Chunk(samples, self._begin))
+        return self._voice.follow(clip, Recognition(hypotheses, clip.input.lang), self._tokens)

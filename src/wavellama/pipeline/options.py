@@ -1,0 +1,107 @@
+"""How audio is transcribed: the same options for Python, the command line and recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from wavellama.errors import ConfigError
+from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.text.languages import language_table
+from wavellama.text.scripts import check_script
+
+Normalization: TypeAlias = Literal["clip", "causal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscribeOptions:
+    """All that can be chosen; what does not fit the model is an error when transcription starts."""
+
+    lang: str | None = None
+    """The language of all inputs (models that take a language)."""
+
+    languages: tuple[str, ...] = ()
+    """The languages that may be spoken: the likeliest of them is detected, segment by segment."""
+
+    script: str | None = None
+    """The ISO 15924 code of the only script that may be written, such as ``Latn``."""
+
+    search: Wav2Vec2LlamaBeamSearchConfig = field(
+        default_factory=lambda: Wav2Vec2LlamaBeamSearchConfig(nbest=1)
+    )
+    """The search; its ``nbest`` is the number of beams."""
+
+    nbest: int = 1
+    """How many hypotheses of each segment are returned, at most as many as there are beams."""
+
+    hotwords: tuple[str, ...] = ()
+    """Words and phrases that are likely to be said."""
+
+    hotword_weight: float = 1.0
+    """What each token of a hotword adds to a hypothesis's log-probability."""
+
+    lm: Path | None = None
+    """An n-gram language model of words (ARPA or kenlm's binary form) to ask in the search."""
+
+    lm_weight: float = 0.3
+    """What the language model's log-probabilities count beside the decoder's."""
+
+    vad: bool | None = None
+    """Whether to look for speech and cut between it (True) or to cut every ``chunk_secs`` with an
+    overlap (False); by default speech is looked for, and audio that is short enough is not cut."""
+
+    chunk_secs: float | None = None
+    """The most audio that is recognised in one piece; by default the longest that the model was
+    trained on where that is known, else 40 (streaming models cut by themselves)."""
+
+    batch_secs: float = 60.0
+    """The most audio, padding included, that is recognised at a time."""
+
+    normalization: Normalization = "clip"
+    """Whether streaming models normalise by the whole audio (``clip``) or by what came before
+    (``causal``)."""
+
+    word_timestamps: bool = False
+    """Whether to find out when each word is spoken."""
+
+    aligner: str | None = None
+    """The card, or the training run, of a CTC model that finds the times of words; by default the
+    model's own CTC head, or where it has none, the decoder's attention."""
+
+    update_secs: float = 1.0
+    """Live: how often the text of speech that goes on is told, as tentative."""
+
+    endpoint_secs: float = 0.6
+    """Live: how long a silence ends an utterance."""
+
+    in_order: bool = True
+    """Whether transcripts come in the order of the inputs, or as they are completed."""
+
+    def __post_init__(self) -> None:
+        """
+        :raises ConfigError: a value is out of range.
+        :raises UnknownLanguageError: a language code is not known.
+        """
+        self._check_range("nbest", self.nbest, 1, self.search.nbest)
+        if self.chunk_secs is not None:
+            self._check_range("chunk_secs", self.chunk_secs, 1.0, 600.0)
+        self._check_range("batch_secs", self.batch_secs, 1.0, 1e6)
+        self._check_range("update_secs", self.update_secs, 0.1, 3600.0)
+        self._check_range("endpoint_secs", self.endpoint_secs, 0.1, 60.0)
+        self._check_range("hotword_weight", self.hotword_weight, 0.0, 100.0)
+        self._check_range("lm_weight", self.lm_weight, 0.0, 10.0)
+        if self.lang is not None and self.languages:
+            raise ConfigError("`lang` says what is spoken, `languages` what may be: choose one.")
+        if self.normalization not in ("clip", "causal"):
+            raise ConfigError(
+                f"`normalization` must be clip or causal, but is {self.normalization!r}."
+            )
+        for code in (self.lang, *self.languages):
+            language_table().row(code)
+        if self.script is not None:
+            check_script(self.script)
+
+    def _check_range(self, name: str, value: float, low: float, high: float) -> None:
+        if not low <= value <= high:
+            raise ConfigError(f"`{name}` must lie between {low:g} and {high:g}, but is {value}.")

@@ -1,0 +1,244 @@
+"""From clips to hypotheses, by the kind of the model.
+
+Shapes: N clips, T samples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import NamedTuple, Protocol, TypeAlias, final
+
+from fairseq2.data.tokenizers import Tokenizer
+from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.utils.rnn import pad_sequence
+
+from wavellama.batch import AsrBatch, Example
+from wavellama.decoding.biasing import Bias, create_bias
+from wavellama.decoding.ctc import ctc_hypotheses
+from wavellama.decoding.examples import read_examples
+from wavellama.decoding.generate import generate
+from wavellama.decoding.language import detect_languages
+from wavellama.decoding.streaming import PastSegment, StreamState, decode_segments
+from wavellama.errors import BatchError, ConfigError
+from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
+from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.outputs import SharedPrefix
+from wavellama.pipeline.jobs import Clip
+from wavellama.pipeline.options import Normalization, TranscribeOptions
+from wavellama.search.types import Hypothesis
+
+SpeechModel: TypeAlias = Wav2Vec2LlamaModel | Wav2Vec2AsrModel
+
+
+class Recognition(NamedTuple):
+    """What was recognised in one clip."""
+
+    hypotheses: list[Hypothesis]
+    """Best first."""
+
+    language: str | None = None
+    """The language that was given or detected."""
+
+    language_probability: float | None = None
+    """How probable a detected language is."""
+
+
+class Recogniser(Protocol):
+    """Recognises clips; what it says of one does not depend on the others."""
+
+    def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
+        """Return what was said in each clip."""
+        ...
+
+
+def check_model(model: Module) -> SpeechModel:
+    """Return the model if it can transcribe.
+
+    :raises ConfigError: it is of another kind.
+    """
+    if isinstance(model, Wav2Vec2LlamaModel | Wav2Vec2AsrModel):
+        return model
+    raise ConfigError(
+        f"A {type(model).__name__} cannot transcribe; need a wav2vec2_llama or wav2vec2_asr model."
+    )
+
+
+def create_recogniser(
+    model: SpeechModel, tokenizer: Tokenizer, options: TranscribeOptions
+) -> Recogniser | StreamRecogniser:
+    """Return the recogniser that fits the model.
+
+    :raises ConfigError: the model cannot do what the options ask for.
+    :raises BatchError: a language is given, but the model takes none.
+    :raises UnknownLanguageError: a language's code is not in the model's table.
+    """
+    for code in (options.lang, *options.languages):
+        check_lang(model, code)
+    if isinstance(model, Wav2Vec2AsrModel):
+        _check_ctc_options(options)
+        return CtcRecogniser(model)
+    bias = create_bias(tokenizer, options)
+    if not model.syntax.is_streaming:
+        return LlamaRecogniser(model, options, bias)
+    if options.languages:
+        raise ConfigError(
+            "A streaming model is told the language before it hears anything: give `lang`, not"
+            " `languages`."
+        )
+    return StreamRecogniser(model, options, bias)
+
+
+def check_lang(model: SpeechModel, code: str | None) -> None:
+    """Check that the model takes a language, if one is given.
+
+    :raises BatchError: it takes none.
+    :raises UnknownLanguageError: the code is not in its table.
+    """
+    if code is None:
+        return
+    if not isinstance(model, Wav2Vec2LlamaModel) or not model.syntax.needs_language:
+        raise BatchError(f"This model takes no language, but `lang` gives {code!r}.")
+    model.lang_mapping.row(code)
+
+
+def _check_ctc_options(options: TranscribeOptions) -> None:
+    asked = {
+        "hotwords": options.hotwords,
+        "lm": options.lm,
+        "script": options.script,
+        "nbest": options.nbest > 1,
+        "search.nbest (beams)": options.search.nbest > 1,
+    }
+    for name, value in asked.items():
+        if value:
+            raise ConfigError(f"A CTC model takes its likeliest path: `{name}` cannot be used.")
+
+
+@final
+class LlamaRecogniser:
+    """Searches with the decoder; detects the language first where several may be spoken."""
+
+    def __init__(self, model: Wav2Vec2LlamaModel, options: TranscribeOptions, bias: Bias) -> None:
+        self._model, self._options, self._bias = model, options, bias
+        self._last_examples: tuple[Sequence[Example], SharedPrefix | None] = ((), None)
+
+    def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
+        """Return what was said in each clip.
+
+        :raises ContextTooLongError: a clip leaves no room to emit a token.
+        """
+        if self._model.syntax.needs_examples:
+            return self._recognise_after_examples(clips)
+        batch = to_batch(clips, self._model)
+        if not self._options.languages:
+            langs = [clip.input.lang for clip in clips]
+            return list(map(Recognition, self._generate(batch), langs))
+        scores = detect_languages(
+            self._model, batch, self._options.languages, config=self._options.search
+        )
+        results = self._generate(replace(batch, langs=[row.best for row in scores]))
+        return [
+            Recognition(hypotheses, row.best, row.probabilities[row.best])
+            for hypotheses, row in zip(results, scores, strict=True)
+        ]
+
+    def _recognise_after_examples(self, clips: Sequence[Clip]) -> list[Recognition]:
+        """Recognise clips with the same examples together; examples are read once."""
+        found: dict[int, Recognition] = {}
+        places = sorted(range(len(clips)), key=lambda place: id(clips[place].input.examples))
+        for _, group in groupby(places, key=lambda place: id(clips[place].input.examples)):
+            rows = list(group)
+            batch = to_batch([clips[row] for row in rows], self._model)
+            prefix = self._read_examples(clips[rows[0]].input.examples or ())
+            results = generate(
+                self._model, batch, self._options.search, bias=self._bias, prefix=prefix
+            )
+            found |= dict(zip(rows, map(Recognition, results), strict=True))
+        return [found[place] for place in range(len(clips))]
+
+    def _read_examples(self, examples: Sequence[Example]) -> SharedPrefix:
+        """Return what the decoder reads of examples; the last ones are remembered."""
+        known, prefix = self._last_examples
+        if prefix is None or known is not examples:
+            prefix = read_examples(self._model, examples)
+            self._last_examples = (examples, prefix)
+        return prefix
+
+    def _generate(self, batch: AsrBatch) -> list[list[Hypothesis]]:
+        return generate(self._model, batch, self._options.search, bias=self._bias)
+
+
+@final
+class CtcRecogniser:
+    """Takes the likeliest path of a CTC model."""
+
+    def __init__(self, model: Wav2Vec2AsrModel) -> None:
+        self._model = model
+
+    def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
+        """Return what was said in each clip."""
+        audio, lens = _pad(clips, self._model)
+        return [Recognition([best]) for best in ctc_hypotheses(self._model, audio, lens)]
+
+
+@final
+class StreamRecogniser:
+    """Searches with a streaming model, one segment of each stream at a time."""
+
+    def __init__(self, model: Wav2Vec2LlamaModel, options: TranscribeOptions, bias: Bias) -> None:
+        self._model, self._options, self._bias = model, options, bias
+
+    @property
+    def config(self) -> Wav2Vec2LlamaStreamingConfig:
+        """How the model cuts its audio."""
+        return self._model.streaming_config
+
+    @property
+    def normalization(self) -> Normalization:
+        """Whether whole inputs are normalised, or each segment by what came before it."""
+        return self._options.normalization
+
+    def start(self, lang: str | None, normalize: Callable[[Tensor], Tensor]) -> StreamState:
+        """Begin a stream.
+
+        :param normalize: from a segment's samples to what the encoder reads.
+        """
+        past: deque[PastSegment] = deque(maxlen=self.config.n_context_segments)
+        return StreamState(self._model.lang_mapping.row(lang), past, normalize)
+
+    def recognise(
+        self,
+        states: Sequence[StreamState],
+        segments: Sequence[Tensor],
+        are_last: Sequence[bool],
+    ) -> list[list[Hypothesis]]:
+        """Return the hypotheses of each stream's next segment, and move the streams on.
+
+        :param segments: their audio, not normalised. *Shape of each:* (T).
+        """
+        clips = [state.normalize(samples) for state, samples in zip(states, segments, strict=True)]
+        return decode_segments(
+            self._model, states, clips, are_last, self._options.search, self._bias
+        )
+
+
+def to_batch(clips: Sequence[Clip], model: Module) -> AsrBatch:
+    """Return the clips as a batch on the model's device."""
+    audio, lens = _pad(clips, model)
+    examples = [clip.input.examples for clip in clips]
+    given = [list(row) for row in examples if row is not None]
+    langs = [clip.input.lang for clip in clips]
+    return AsrBatch(audio, lens, [], langs, given if len(given) == len(clips) else None)
+
+
+def _pad(clips: Sequence[Clip], model: Module) -> tuple[Tensor, list[int]]:
+    """Return the normalised audio (N, T) and its lengths."""
+    waveforms = [clip.normalized() for clip in clips]
+    device = next(model.parameters()).device
+    audio = pad_sequence(waveforms, batch_first=True).to(device)
+    return audio, [len(waveform) for waveform in waveforms]

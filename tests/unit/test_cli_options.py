@@ -1,0 +1,92 @@
+"""The options of the command line, and what they become for the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wavellama.cli.main import create_parser
+from wavellama.cli.pipeline_options import PIPELINE_OPTIONS, to_options
+from wavellama.errors import ConfigError
+from wavellama.pipeline.options import TranscribeOptions
+
+DEFAULTS = TranscribeOptions()
+
+
+def parse(*words: str, command: str = "transcribe") -> TranscribeOptions:
+    paths = ["a.wav"] if command == "transcribe" else []
+    return to_options(create_parser().parse_args([command, *paths, "--model", "x", *words]))
+
+
+def test_nothing_said_is_what_python_does_by_default() -> None:
+    assert parse() == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (["--lang", "deu_Latn"], "lang", "deu_Latn"),
+        (["--languages", "deu_Latn, eng_Latn"], "languages", ("deu_Latn", "eng_Latn")),
+        (["--script", "Latn"], "script", "Latn"),
+        (["--hotwords", "Ada Lovelace,engine"], "hotwords", ("Ada Lovelace", "engine")),
+        (["--hotword-weight", "0.5"], "hotword_weight", 0.5),
+        (["--lm", "words.arpa"], "lm", Path("words.arpa")),
+        (["--lm-weight", "0.1"], "lm_weight", 0.1),
+        (["--vad"], "vad", True),
+        (["--no-vad"], "vad", False),
+        (["--chunk-seconds", "12"], "chunk_secs", 12.0),
+        (["--batch-seconds", "30"], "batch_secs", 30.0),
+        (["--normalization", "causal"], "normalization", "causal"),
+        (["--word-timestamps"], "word_timestamps", True),
+        (["--no-word-timestamps"], "word_timestamps", False),
+        (["--aligner", "omniASR_CTC_300M"], "aligner", "omniASR_CTC_300M"),
+    ],
+)
+def test_each_option_is_a_field(words: list[str], field: str, value: Any) -> None:
+    chosen = parse(*words)
+    assert getattr(chosen, field) == value
+    assert type(getattr(chosen, field)) is type(value)
+    others = [one.name for one in fields(chosen) if one.name != field]
+    assert all(getattr(chosen, name) == getattr(DEFAULTS, name) for name in others)
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (["--beam", "4"], "nbest", 4),
+        (["--ctc-weight", "0.3"], "ctc_weight", 0.3),
+        (["--weights", "int8"], "weights", "int8"),
+    ],
+)
+def test_options_of_the_search(words: list[str], field: str, value: Any) -> None:
+    assert getattr(parse(*words).search, field) == value
+
+
+def test_hypotheses_to_return_are_not_beams() -> None:
+    chosen = parse("--beam", "4", "--nbest", "3")
+    assert (chosen.nbest, chosen.search.nbest) == (3, 4)
+
+
+def test_an_impossible_search_is_one_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"The search is impossible: .*nbest"):
+        parse("--beam", "0")
+
+
+def test_options_of_live_audio() -> None:
+    chosen = parse("--update-seconds", "0.5", "--endpoint-seconds", "0.9", command="live")
+    assert (chosen.update_secs, chosen.endpoint_secs) == (0.5, 0.9)
+    assert chosen.normalization == "causal"
+
+
+def test_hotwords_may_stand_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("Ada Lovelace\n\n engine \n", "utf-8")
+    assert parse("--hotwords", f"@{path}").hotwords == ("Ada Lovelace", "engine")
+
+
+def test_every_field_has_an_option_but_those_of_python_alone() -> None:
+    names = {field.name for field in fields(TranscribeOptions)}
+    assert names - set(PIPELINE_OPTIONS) == {"search", "in_order"}

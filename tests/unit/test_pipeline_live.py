@@ -1,0 +1,137 @@
+"""Live transcription: what comes out does not depend on how the audio came in."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.unit.test_pipeline import RATE, create_pipeline, noise
+from wavellama import ASRInferencePipeline, ContextExample, TranscribeOptions
+from wavellama.audio.load import load_audio
+from wavellama.errors import BatchError, ConfigError
+from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.pipeline.live import LiveUpdate
+
+MINI = Path(__file__).parents[2] / "assets/corpora/mini"
+
+SEARCH = Wav2Vec2LlamaBeamSearchConfig(nbest=1, max_new_tokens=8)
+
+
+@cache
+def speech() -> Tensor:
+    """Return recordings of a person with a second of silence after each. (T)."""
+    files = sorted((MINI / "audio/ita_Latn").rglob("*.ogg"))[:5]
+    silence = torch.zeros(RATE)
+    return torch.cat([part for file in files for part in (load_audio(file), silence)])
+
+
+def options(**changes: object) -> TranscribeOptions:
+    fields = {"search": SEARCH, "normalization": "causal", "update_secs": 0.5, **changes}
+    return TranscribeOptions(**fields)  # type: ignore[arg-type]
+
+
+def run(
+    pipeline: ASRInferencePipeline, audio: Tensor, piece: int, chosen: TranscribeOptions
+) -> tuple[list[LiveUpdate], str]:
+    """Feed audio in pieces; return all updates, and the text."""
+    session = pipeline.live(chosen)
+    updates: list[LiveUpdate] = []
+    for samples in torch.split(audio, piece):
+        before = session.text
+        updates += session.feed(samples)
+        assert session.text.startswith(before), "what is stable never changes"
+    updates.append(session.finish())
+    assert session.text == "".join(update.stable for update in updates).strip()
+    return updates, session.text
+
+
+@pytest.mark.parametrize("name", ["llm_asr_lid", "streaming"])
+def test_how_audio_arrives_changes_nothing(name: str) -> None:
+    pipeline = create_pipeline(name)
+    audio = speech()
+    expected, text = run(pipeline, audio, len(audio), options())
+    assert len(expected) > 5
+    assert text
+    for secs in (0.02, 0.1, 1.0):
+        assert run(pipeline, audio, round(secs * RATE), options()) == (expected, text)
+
+
+def test_each_utterance_is_stable_after_the_silence_that_follows_it() -> None:
+    updates, _ = run(create_pipeline(), speech(), 1600, options())
+    stable = [update for update in updates if update.segments]
+    assert len(stable) >= 5
+    delays = sorted(update.time - update.segments[0].end for update in stable[:-1])
+    assert 0.5 < delays[len(delays) // 2] < 0.8, "the rest is speech without silences, cut"
+    for update in stable:
+        (segment,) = update.segments
+        assert update.tentative == ""
+        assert segment.no_speech_prob is not None
+        assert segment.no_speech_prob < 0.5
+
+
+def test_tentative_texts_come_as_often_as_asked_for() -> None:
+    pipeline, audio = create_pipeline(), speech()
+    counts = []
+    for secs in (0.3, 1.0):
+        updates, _ = run(pipeline, audio, 1600, options(update_secs=secs))
+        counts.append(sum(not update.segments for update in updates))
+    assert counts[0] > counts[1] > 0
+
+
+def test_short_silences_end_nothing_where_longer_ones_are_asked_for() -> None:
+    pipeline = create_pipeline()
+    counts = [
+        sum(bool(u.segments) for u in run(pipeline, speech(), 1600, options(endpoint_secs=s))[0])
+        for s in (0.3, 2.0)
+    ]
+    assert counts[0] > counts[1]
+
+
+def test_speech_without_silences_is_cut() -> None:
+    pipeline = create_pipeline()
+    audio = torch.cat([load_audio(file) for file in sorted((MINI / "audio").rglob("*.ogg"))[:8]])
+    updates, _ = run(pipeline, audio, 1600, options(chunk_secs=2.0, endpoint_secs=60.0))
+    segments = [segment for update in updates for segment in update.segments]
+    assert len(segments) > len(audio) / RATE / 2.5
+    assert all(segment.end - segment.start <= 2.0 + 1e-6 for segment in segments)
+
+
+def test_a_streaming_model_says_live_what_it_says_of_the_file() -> None:
+    pipeline = create_pipeline("streaming")
+    audio = torch.from_numpy(noise(3.3))
+    (transcript,) = pipeline.stream_results({"waveform": audio, "sample_rate": RATE}, options())
+    assert run(pipeline, audio, 777, options())[1] == transcript.text
+
+
+def test_zero_shot_models_read_examples_first() -> None:
+    pipeline = create_pipeline("zero_shot")
+    example = ContextExample({"waveform": noise(0.5), "sample_rate": RATE}, "ab")
+    session = pipeline.live(options(normalization="clip"), examples=[example])
+    session.feed(speech()[: 3 * RATE])
+    assert session.finish().tentative == ""
+    with pytest.raises(BatchError, match="reads examples"):
+        pipeline.live(options())
+
+
+def test_silence_and_nothing_at_all_are_no_text() -> None:
+    for name in ("llm_asr_lid", "streaming"):
+        pipeline = create_pipeline(name)
+        assert run(pipeline, torch.zeros(10), 3, options())[1] == ""
+    assert run(create_pipeline(), torch.zeros(3 * RATE), 1600, options())[1] == ""
+
+
+def test_what_is_kept_of_the_audio_does_not_grow() -> None:
+    pipeline = create_pipeline()
+    session = pipeline.live(options())
+    session.feed(torch.zeros(20 * RATE))
+    listener = session._listener
+    assert len(listener._audio) < RATE  # type: ignore[attr-defined]
+
+
+def test_a_streaming_model_cannot_be_normalised_by_what_is_not_there_yet() -> None:
+    with pytest.raises(ConfigError, match="choose causal"):
+        create_pipeline("streaming").live(options(normalization="clip"))

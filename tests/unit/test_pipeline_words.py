@@ -1,0 +1,131 @@
+"""Words with their times, languages, hotwords and scripts through the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fairseq2.data.tokenizers import load_tokenizer
+from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig, create_wav2vec2_asr_model
+
+from tests.fakes import arch_config, tiny_model
+from tests.unit.test_pipeline import RATE, create_pipeline, noise
+from wavellama import ASRInferencePipeline, TranscribeOptions, Transcript
+from wavellama.audio.load import AudioInput
+from wavellama.errors import ConfigError
+from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+
+SEARCH = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=12)
+
+SPEECH: AudioInput = {"waveform": noise(1.5), "sample_rate": RATE}
+
+
+def transcribe(pipeline: ASRInferencePipeline, **options: Any) -> Transcript:
+    chosen = TranscribeOptions(**{"search": SEARCH, **options})
+    (transcript,) = pipeline.stream_results(SPEECH, chosen)
+    return transcript
+
+
+def pipeline_of(model: torch.nn.Module) -> ASRInferencePipeline:
+    tokenizer = load_tokenizer("toy_tokenizer")
+    return ASRInferencePipeline(None, model=model, tokenizer=tokenizer, dtype=torch.float32)
+
+
+def ctc_pipeline() -> ASRInferencePipeline:
+    config: Wav2Vec2AsrConfig = arch_config("tiny").wav2vec2_asr_config
+    torch.manual_seed(3)
+    return pipeline_of(create_wav2vec2_asr_model(config))
+
+
+def head_pipeline() -> ASRInferencePipeline:
+    return pipeline_of(tiny_model({"ctc_head": True}, dtype=torch.float32))
+
+
+PIPELINES: dict[str, Callable[[], ASRInferencePipeline]] = {
+    "attention": create_pipeline,
+    "head": head_pipeline,
+    "ctc": ctc_pipeline,
+    "streaming": lambda: create_pipeline("streaming"),
+}
+
+
+@pytest.mark.parametrize("kind", PIPELINES)
+def test_words_are_the_text_and_follow_each_other_within_the_segment(kind: str) -> None:
+    pipeline = PIPELINES[kind]()
+    search = SEARCH if kind != "ctc" else Wav2Vec2LlamaBeamSearchConfig(nbest=1)
+    transcript = transcribe(pipeline, word_timestamps=True, search=search)
+    assert transcript.segments
+    assert transcript.timings.alignment_secs > 0.0
+    for segment in transcript.segments:
+        assert [word.text for word in segment.words] == segment.text.split()
+        times = [time for word in segment.words for time in (word.start, word.end)]
+        assert times == sorted(times)
+        assert (segment.start, segment.end) == (times[0], times[-1])
+        assert times[-1] <= transcript.duration + 1e-6
+        assert all(0.0 <= (word.confidence or 0.0) <= 1.0 for word in segment.words)
+
+
+def test_a_text_that_cannot_be_aligned_has_equal_parts() -> None:
+    pipeline = head_pipeline()
+    short: AudioInput = {"waveform": noise(0.06), "sample_rate": RATE}
+    options = TranscribeOptions(search=SEARCH, word_timestamps=True)
+    (transcript,) = pipeline.stream_results(short, options)
+    for segment in transcript.segments:
+        lengths = [word.end - word.start for word in segment.words]
+        assert all(b >= a - 1e-9 for a, b in pairwise(sorted(lengths)))
+        assert segment.words[-1].end <= transcript.duration + 1e-6
+
+
+def test_a_language_is_detected_among_those_that_may_be() -> None:
+    transcript = transcribe(create_pipeline(), languages=("deu_Latn", "eng_Latn", "fra_Latn"))
+    (segment,) = transcript.segments
+    assert segment.language in ("deu_Latn", "eng_Latn", "fra_Latn")
+    assert segment.language == transcript.language
+    assert segment.language_probability is not None
+    assert 1 / 3 <= segment.language_probability <= 1.0
+    told = transcribe(create_pipeline(), lang=segment.language)
+    assert told.text == transcript.text, "what is detected is decoded with"
+
+
+def test_hotwords_and_scripts_steer_the_text() -> None:
+    pipeline = create_pipeline()
+    plain = transcribe(pipeline).text
+    steered = transcribe(pipeline, hotwords=("hello",), hotword_weight=30.0).text
+    assert "hello" in steered.split()
+    assert "hello" not in plain.split()
+    assert transcribe(pipeline, hotwords=("hello",), hotword_weight=0.0).text == plain
+    latin = transcribe(pipeline, script="Latn").text
+    assert all(char.isascii() for char in latin)
+    with pytest.raises(ConfigError, match="no letters of the script"):
+        transcribe(pipeline, script="Cyrl")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hotwords": ("a",)}, "`hotwords` cannot be used"),
+        ({"script": "Latn"}, "`script` cannot be used"),
+        ({"search": SEARCH}, "beams"),
+        ({"search": SEARCH, "nbest": 2}, "`nbest` cannot be used"),
+    ],
+)
+def test_a_ctc_model_refuses_what_it_cannot_do(options: dict[str, Any], words: str) -> None:
+    fields = {"search": Wav2Vec2LlamaBeamSearchConfig(nbest=1), **options}
+    with pytest.raises(ConfigError, match=words):
+        transcribe(ctc_pipeline(), **fields)
+
+
+def test_arrays_of_any_type_and_layout() -> None:
+    pipeline = create_pipeline()
+    samples = noise(0.6)
+    as_int = (samples * 32_767).astype(np.int16)
+    stereo = np.stack([as_int, as_int])
+    inputs: list[AudioInput] = [
+        {"waveform": audio, "sample_rate": RATE}
+        for audio in (as_int, torch.from_numpy(as_int), stereo, stereo.T)
+    ]
+    assert len(set(pipeline.transcribe(inputs))) == 1
