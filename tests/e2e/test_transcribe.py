@@ -103,9 +103,11 @@ def test_a_folder_becomes_a_folder_of_results(trained: Path, tmp_path: Path) -> 
     again = run_forked(*command, "--format", "txt,srt,vtt,tsv,json")
     assert again.returncode == 0
     assert "2 of 2 files are done." in again.stderr
-    other = run_forked(*command, "--beam", "3")
-    assert other.returncode == 2
-    assert "holds results with search" in last_line(other)
+    every = "txt,srt,vtt,tsv,json"
+    for formats, beams, name in ((every, "3", "search"), ("txt", "1", "format")):
+        other = run_forked(*command, "--format", formats, "--beam", beams)
+        assert other.returncode == 2
+        assert f"holds results with {name} = " in last_line(other)
 
 
 def test_a_job_that_is_killed_goes_on_where_it_was(trained: Path, tmp_path: Path) -> None:
@@ -155,11 +157,11 @@ def test_standard_input_is_a_file_or_raw_samples(trained: Path) -> None:
     [
         (("--format", "text"), "Did you mean txt"),
         (("--format", "srt,vtt"), "--output-dir"),
-        (("--max-line-count", "2", "--format", "srt"), "max_line_width"),
         (("--max-line-width", "20"), "cannot honour"),
         (("--nbest", "2"), "`nbest` must lie between 1 and 1"),
         (("--threads", "0"), "`--threads` must be at least 1"),
         (("--raw-rate", "8000"), "name it as -"),
+        (("--format", "srt", "--highlight-words", "--no-word-timestamps"), "needs word times"),
         (("--examples", "none.tsv"), "none.tsv cannot be read"),
         (("--languages", "eng_Latn,xyz"), "'xyz' is not a known language code"),
         (("--script", "Latin"), "Latn"),

@@ -10,9 +10,14 @@ import torch
 from torch import Tensor
 
 from tests.unit.test_pipeline import RATE, create_pipeline, noise
-from wavellama import ASRInferencePipeline, ContextExample, TranscribeOptions
+from wavellama import (
+    ASRInferencePipeline,
+    ContextExample,
+    TranscribeOptions,
+    Wav2Vec2LlamaModel,
+)
 from wavellama.audio.load import load_audio
-from wavellama.errors import BatchError, ConfigError
+from wavellama.errors import AudioError, BatchError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.pipeline.live import LiveUpdate
 
@@ -115,6 +120,46 @@ def test_zero_shot_models_read_examples_first() -> None:
     assert session.finish().tentative == ""
     with pytest.raises(BatchError, match="reads examples"):
         pipeline.live(options())
+
+
+def test_the_end_may_come_at_any_sample() -> None:
+    """What the last, short step of a stream made known was once lost."""
+    pipeline = create_pipeline("streaming")
+    assert isinstance(pipeline.model, Wav2Vec2LlamaModel)
+    secs = pipeline.model.streaming_config.segment_secs
+    for extra in (300, 400, 401, 500, 900):
+        audio = torch.from_numpy(noise(4.0))[: round(secs * RATE) + extra]
+        (transcript,) = pipeline.stream_results({"waveform": audio, "sample_rate": RATE}, options())
+        updates, text = run(pipeline, audio, len(audio), options())
+        assert text == transcript.text
+        assert sum(len(update.segments) for update in updates) == len(transcript.segments)
+
+
+def test_samples_of_any_type() -> None:
+    pipeline = create_pipeline()
+    audio = (speech()[: 4 * RATE] * 32_767).to(torch.int16)
+    as_float = audio.float() / 32_768
+    texts = []
+    for samples in (as_float, audio, audio.numpy(), as_float.double().numpy()):
+        session = pipeline.live(options())
+        session.feed(samples)
+        session.finish()
+        texts.append(session.text)
+    assert texts[0]
+    assert len(set(texts)) == 1
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (torch.zeros(2, 1_600), r"mono samples, but got float32 of the shape \(2, 1600\)"),
+        (torch.full((1_600,), float("nan")), "NaN or infinite"),
+        (torch.zeros(10, dtype=torch.bool).numpy(), "bool"),
+    ],
+)
+def test_what_is_no_mono_audio_is_refused(samples: Tensor, words: str) -> None:
+    with pytest.raises(AudioError, match=words):
+        create_pipeline().live(options()).feed(samples)
 
 
 def test_silence_and_nothing_at_all_are_no_text() -> None:

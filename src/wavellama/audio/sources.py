@@ -203,7 +203,7 @@ def _read_pcm(source: RawPcm, name: str, piece_secs: float) -> Iterator[Piece]:
     while data := _read_fully(source.file, piece_size, name):
         whole = data[: len(data) // frame_size * frame_size]  # the end may lack some bytes
         samples = np.frombuffer(whole, dtype).reshape(-1, source.num_channels)
-        yield _to_float(samples).mean(1), source.sample_rate
+        yield to_float(samples).mean(1), source.sample_rate
 
 
 def _read_fully(file: BinaryFile, size: int, name: str) -> bytes:
@@ -225,7 +225,7 @@ def _read_fully(file: BinaryFile, size: int, name: str) -> bytes:
 def _read_mapping(source: Mapping[str, object], name: str) -> Iterator[Piece]:
     samples, sample_rate = read_array(source, name)
     for begin in range(0, len(samples), PIECE_SAMPLES):
-        piece = _to_float(samples[begin : begin + PIECE_SAMPLES])
+        piece = to_float(samples[begin : begin + PIECE_SAMPLES])
         yield (piece if piece.ndim == 1 else piece.mean(1)), sample_rate
 
 
@@ -277,7 +277,7 @@ def _time_first(samples: Samples, name: str) -> Samples:
     return samples if channel_axes == [1] else samples.T
 
 
-def _to_float(samples: Samples) -> Samples:
+def to_float(samples: Samples) -> Samples:
     """Return a copy as floats; integers are scaled by their range, unsigned ones centred first."""
     if samples.dtype.kind == "f":
         return np.array(samples, np.float32, order="C")

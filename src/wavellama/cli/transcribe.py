@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -89,10 +89,10 @@ def run_transcribe(args: argparse.Namespace) -> int:
     """
     from wavellama.pipeline.sources import find_files
 
-    layout = WriterOptions(args.max_line_width, args.max_line_count, args.highlight_words)
-    formats = check_formats(args.format, layout)
+    formats, layout = _choose_layout(args)
     if SUBTITLES & set(formats):
-        layout = _subtitle_layout(layout)
+        if args.highlight_words and args.word_timestamps is False:
+            raise ConfigError("`--highlight-words` needs word times: drop `--no-word-timestamps`.")
         args.word_timestamps = args.word_timestamps is not False
     options = to_options(args, in_order=args.output_dir is None)
     files = find_files(args.paths)
@@ -102,7 +102,8 @@ def run_transcribe(args: argparse.Namespace) -> int:
         return _run(args, options, files, _printer(formats, layout, len(files)))
     from wavellama.pipeline.results import ResultFolder
 
-    settings = {"model": args.model, "dtype": args.dtype, **asdict(options)}
+    settings = {"model": args.model, "dtype": args.dtype, "examples": args.examples}
+    settings |= {"format": formats, **asdict(layout), **options.settings}
     folder = ResultFolder(args.output_dir, formats, layout, settings)
     todo = folder.remaining(files)
     if len(todo) < len(files):
@@ -110,11 +111,17 @@ def run_transcribe(args: argparse.Namespace) -> int:
     return _run(args, options, todo, folder.save)
 
 
-def _subtitle_layout(layout: WriterOptions) -> WriterOptions:
-    """Return the layout, with two lines of 42 columns where nothing was said of them."""
-    if layout.max_line_width is not None:
-        return layout
-    return replace(layout, max_line_width=MAX_LINE_WIDTH, max_line_count=MAX_LINE_COUNT)
+def _choose_layout(args: argparse.Namespace) -> tuple[Sequence[str], WriterOptions]:
+    """Return the formats, and the layout of subtitles: two lines of 42 columns by default.
+
+    :raises ConfigError: none of the formats can honour the options.
+    """
+    formats = check_formats(args.format)
+    width, count = args.max_line_width, args.max_line_count
+    if SUBTITLES & set(formats) and width is None:
+        width, count = MAX_LINE_WIDTH, count or MAX_LINE_COUNT
+    layout = WriterOptions(width, count, args.highlight_words)
+    return check_formats(args.format, layout), layout
 
 
 def _run(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, final
+from typing import Final, Protocol, TypeGuard, final
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from torch import Tensor
 from wavellama.audio.causal import CausalNormalizer, Normalizer
 from wavellama.audio.chunks import Chunk
 from wavellama.audio.regions import SpeechRegion, VadOptions
+from wavellama.audio.sources import to_float
 from wavellama.audio.vad import SpeechDetector
 from wavellama.decoding.streaming import StreamState
-from wavellama.errors import ConfigError
+from wavellama.errors import AudioError, ConfigError
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job
 from wavellama.pipeline.options import TranscribeOptions
@@ -79,8 +80,13 @@ class LiveSession:
         self._segments: list[Segment] = []
 
     def feed(self, samples: Tensor | np.ndarray) -> list[LiveUpdate]:
-        """Take mono 16 kHz audio, any number of samples; return what became known. (T)."""
-        self._waiting = torch.cat([self._waiting, torch.as_tensor(samples).float()])
+        """Take mono 16 kHz audio; return what became known.
+
+        :param samples: any number of them, floats or integers (which are scaled by their range).
+            *Shape:* (T).
+        :raises AudioError: the samples have another shape, or are not finite numbers.
+        """
+        self._waiting = torch.cat([self._waiting, _to_samples(samples)])
         updates: list[LiveUpdate] = []
         while len(self._waiting) >= STEP:
             update = self._listener.hear(self._waiting[:STEP])
@@ -90,10 +96,12 @@ class LiveSession:
 
     def finish(self) -> LiveUpdate:
         """End the audio; return the last of what became known, in which nothing is tentative."""
-        if len(self._waiting):
-            self._listener.hear(self._waiting)
-        self._waiting = self._waiting[:0]
-        return self._keep(self._listener.end())
+        rest, self._waiting = self._waiting, self._waiting[:0]
+        heard = self._listener.hear(rest) if len(rest) else None
+        last = self._listener.end()
+        if heard is not None:
+            last = replace(last, segments=heard.segments + last.segments)
+        return self._keep(last)
 
     @property
     def segments(self) -> Sequence[Segment]:
@@ -108,6 +116,24 @@ class LiveSession:
     def _keep(self, update: LiveUpdate) -> LiveUpdate:
         self._segments += update.segments
         return update
+
+
+def _to_samples(samples: Tensor | np.ndarray) -> Tensor:
+    """Return samples as floats. (T)."""
+    array = samples.detach().float().cpu().numpy() if _is_float(samples) else np.asarray(samples)
+    if array.ndim != 1 or array.dtype.kind not in "fiu":
+        raise AudioError(
+            "live audio", f"needs mono samples, but got {array.dtype} of the shape {array.shape}."
+        )
+    converted = torch.from_numpy(to_float(array))
+    if not bool(torch.isfinite(converted).all()):
+        raise AudioError("live audio", "holds NaN or infinite samples.")
+    return converted
+
+
+def _is_float(samples: Tensor | np.ndarray) -> TypeGuard[Tensor]:
+    """Say whether samples are a tensor of floats, some of which numpy does not know."""
+    return isinstance(samples, Tensor) and samples.is_floating_point()
 
 
 class Voice:

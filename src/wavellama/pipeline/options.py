@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from wavellama.errors import ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
@@ -12,6 +12,10 @@ from wavellama.text.languages import language_table
 from wavellama.text.scripts import check_script
 
 Normalization: TypeAlias = Literal["clip", "causal"]
+
+
+_OTHERS: Final = frozenset({"batch_secs", "in_order", "update_secs", "endpoint_secs"})
+"""Options that change how soon something is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,11 @@ class TranscribeOptions:
             language_table().row(code)
         if self.script is not None:
             check_script(self.script)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The options that transcripts of files depend on, by their names."""
+        return {name: value for name, value in asdict(self).items() if name not in _OTHERS}
 
     def _check_range(self, name: str, value: float, low: float, high: float) -> None:
         if not low <= value <= high:

@@ -41,6 +41,7 @@ from wavellama.model.spectral import SpectralAugment
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.tasks.networks import Network
 from wavellama.tasks.stopping import EarlyStoppingSection
+from wavellama.transcript.options import WriterOptions
 
 CTC_METRICS: Final = {"nll_loss": "ctc_loss", "cer": "ctc_cer", "wer": "ctc_wer"}
 """What validation measures of the decoder, and the same of the CTC head."""
@@ -306,7 +307,7 @@ class EvalConfig(InferenceConfig):
 
 
 @dataclass(kw_only=True)
-class TranscribeConfig(InferenceConfig, Validatable):
+class TranscribeConfig(InferenceConfig):
     """The configuration of ``transcribe``."""
 
     recipe: str = "transcribe"
@@ -319,14 +320,10 @@ class TranscribeConfig(InferenceConfig, Validatable):
     formats: Sequence[str] = field(default_factory=lambda: ["txt"])
     """What to write of each of the files, beside ``transcripts.jsonl``."""
 
+    layout: WriterOptions = field(default_factory=lambda: WriterOptions())
+    """How subtitles are laid out."""
+
     options: TranscribeOptions = field(default_factory=lambda: TranscribeOptions())
     """How to transcribe the files."""
 
     generator: GeneratorSection = field(default_factory=lambda: GeneratorSection())
-
-    def validate(self) -> ValidationResult:
-        """Check that there is something to transcribe."""
-        result = ValidationResult()
-        if self.files is not None and not self.files:
-            result.add_error("`files` names no file; say which: --config 'files=[a.wav,folder]'.")
-        return result

@@ -13,13 +13,13 @@ from fairseq2.recipe import RecipeContext
 from fairseq2.task import Task, TaskStopException
 from typing_extensions import override
 
-from wavellama.errors import TranscriptionError
+from wavellama.errors import ConfigError, TranscriptionError
 from wavellama.pipeline.inference import ASRInferencePipeline
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.results import ResultFolder, merge_journals
 from wavellama.pipeline.sources import SourceFile, find_files
 from wavellama.tasks.config import TranscribeConfig
-from wavellama.transcript.writers import WriterOptions, check_formats
+from wavellama.transcript.writers import check_formats
 
 _log = logging.getLogger(__name__)
 
@@ -94,9 +94,11 @@ class FileTranscription(Task):
 def create_file_transcription(context: RecipeContext, config: TranscribeConfig) -> Task:
     """Return the task that transcribes the files of a configuration.
 
-    :raises ConfigError: a folder holds no audio, the model cannot do what the options ask for, or
-        the output folder holds results of another model or other options.
+    :raises ConfigError: there are no files, a folder holds no audio, the model cannot do what the
+        options ask for, or the output folder holds results of another model or other options.
     """
+    if not config.files:
+        raise ConfigError("`files` names no file; say which: --config 'files=[a.wav,folder]'.")
     rank = context.gangs.root.rank
     model = context.get_model()
     pipeline = ASRInferencePipeline(
@@ -106,8 +108,9 @@ def create_file_transcription(context: RecipeContext, config: TranscribeConfig) 
         device=context.gangs.device,
         dtype=next(model.parameters()).dtype,
     )
-    files = find_files([Path(file) for file in config.files or []])
-    settings = {"model": asdict(config.model), **asdict(config.options)}
-    formats = check_formats(",".join(config.formats))
-    folder = ResultFolder(context.output_dir, formats, WriterOptions(), settings, rank)
+    files = find_files([Path(file) for file in config.files])
+    formats = check_formats(",".join(config.formats), config.layout)
+    settings = {"model": asdict(config.model), **config.options.settings}
+    settings |= {"formats": formats, **asdict(config.layout)}
+    folder = ResultFolder(context.output_dir, formats, config.layout, settings, rank)
     return FileTranscription(pipeline, config.options, files, folder, context.gangs)
