@@ -282,7 +282,7 @@ def _sources_without_a_duration() -> Iterator[Any]:
     yield b"1\n00:00:01,000 --> 00:00:02,000\nhello\n"
 
 
-@pytest.mark.parametrize("source", list(_sources_without_a_duration()), ids=repr)
+@pytest.mark.parametrize("source", list(_sources_without_a_duration()))
 def test_what_promises_no_duration(source: Any) -> None:
     assert probe_duration(source) is None
 
