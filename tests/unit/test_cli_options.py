@@ -35,6 +35,7 @@ def test_nothing_said_is_what_python_does_by_default() -> None:
         (["--hotword-weight", "0.5"], "hotword_weight", 0.5),
         (["--lm", "words.arpa"], "lm", Path("words.arpa")),
         (["--lm-weight", "0.1"], "lm_weight", 0.1),
+        (["--draft-model", "omniASR_CTC_300M"], "draft_model", "omniASR_CTC_300M"),
         (["--vad"], "vad", True),
         (["--no-vad"], "vad", False),
         (["--chunk-seconds", "12"], "chunk_secs", 12.0),
@@ -58,6 +59,7 @@ def test_each_option_is_a_field(words: list[str], field: str, value: Any) -> Non
     [
         (["--beam", "4"], "nbest", 4),
         (["--ctc-weight", "0.3"], "ctc_weight", 0.3),
+        (["--ctc-draft"], "ctc_draft", True),
         (["--weights", "int8"], "weights", "int8"),
     ],
 )

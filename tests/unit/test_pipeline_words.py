@@ -18,6 +18,7 @@ from wavellama import ASRInferencePipeline, TranscribeOptions, Transcript
 from wavellama.audio.load import AudioInput
 from wavellama.errors import ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.pipeline import recogniser
 
 SEARCH = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=12)
 
@@ -129,3 +130,43 @@ def test_arrays_of_any_type_and_layout() -> None:
         for audio in (as_int, torch.from_numpy(as_int), stereo, stereo.T)
     ]
     assert len(set(pipeline.transcribe(inputs))) == 1
+
+
+def ctc_model(vocab_size: int | None = None) -> torch.nn.Module:
+    config: Wav2Vec2AsrConfig = arch_config("tiny").wav2vec2_asr_config
+    if vocab_size is not None:
+        config.target_vocab_size = vocab_size
+    torch.manual_seed(3)
+    return create_wav2vec2_asr_model(config)
+
+
+def load(model: torch.nn.Module) -> Callable[..., torch.nn.Module]:
+    return lambda name, **options: model
+
+
+def test_a_companion_drafts_texts_that_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = head_pipeline()
+    greedy = Wav2Vec2LlamaBeamSearchConfig(nbest=1, max_new_tokens=12)
+    plain = transcribe(pipeline, search=greedy)
+    asked: list[torch.Tensor] = []
+    companion = ctc_model().float()
+    companion.register_forward_pre_hook(lambda module, args: asked.append(args[0]))
+    monkeypatch.setattr(recogniser, "load_model", load(companion))
+    drafted = transcribe(pipeline, search=greedy, draft_model="companion")
+    assert drafted.text == plain.text
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (ctc_model(77), "a vocabulary of 77 tokens, but the model has"),
+        (tiny_model(dtype=torch.float32), "a draft takes a CTC model"),
+    ],
+)
+def test_what_cannot_draft_is_refused(
+    monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module, words: str
+) -> None:
+    monkeypatch.setattr(recogniser, "load_model", load(model))
+    with pytest.raises(ConfigError, match=words):
+        transcribe(head_pipeline(), draft_model="companion")

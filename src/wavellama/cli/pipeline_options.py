@@ -17,11 +17,24 @@ if TYPE_CHECKING:
 
 DTYPES: Final = ("float32", "bfloat16", "float16")
 
-SEARCH_OPTIONS: Final = {"beam": "nbest", "ctc_weight": "ctc_weight", "weights": "weights"}
+SEARCH_OPTIONS: Final = {
+    **{"beam": "nbest", "ctc_weight": "ctc_weight"},
+    **{"ctc_draft": "ctc_draft", "weights": "weights"},
+}
 """Options of the search, and its fields."""
 
 PIPELINE_OPTIONS: Final = (
-    *("lang", "languages", "script", "nbest", "hotwords", "hotword_weight", "lm", "lm_weight"),
+    *(
+        "lang",
+        "languages",
+        "script",
+        "nbest",
+        "draft_model",
+        "hotwords",
+        "hotword_weight",
+        "lm",
+        "lm_weight",
+    ),
     *("vad", "chunk_secs", "batch_secs", "normalization", "word_timestamps", "aligner"),
     *("update_secs", "endpoint_secs"),
 )
@@ -79,6 +92,10 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--beam", type=int, metavar="N", help="beams (1)")
     group.add_argument("--nbest", type=int, metavar="N", help="hypotheses to return (1)")
     group.add_argument("--ctc-weight", type=float, metavar="W", help="share of a CTC head (0)")
+    group.add_argument(
+        "--ctc-draft", action="store_true", default=None, help="read drafts of the CTC head: faster"
+    )
+    group.add_argument("--draft-model", metavar="CARD|DIR", help="a CTC model that drafts texts")
     group.add_argument(
         "--chunk-seconds", dest="chunk_secs", type=float, metavar="S", help="longest piece"
     )

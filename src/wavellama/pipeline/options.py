@@ -39,6 +39,10 @@ class TranscribeOptions:
     nbest: int = 1
     """How many hypotheses of each segment are returned, at most as many as there are beams."""
 
+    draft_model: str | None = None
+    """The card, or the training run, of a CTC model with the same vocabulary, whose text is a draft
+    that a greedy search reads several tokens of at a time. It changes the speed, never the text."""
+
     hotwords: tuple[str, ...] = ()
     """Words and phrases that are likely to be said."""
 

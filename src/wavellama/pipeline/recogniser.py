@@ -19,13 +19,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wavellama.batch import AsrBatch, Example
 from wavellama.decoding.biasing import Bias, create_bias
-from wavellama.decoding.ctc import ctc_hypotheses
+from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
 from wavellama.decoding.examples import read_examples
-from wavellama.decoding.generate import generate
+from wavellama.decoding.generate import SearchExtras, generate
 from wavellama.decoding.language import detect_languages
 from wavellama.decoding.streaming import PastSegment, StreamState, decode_segments
 from wavellama.errors import BatchError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
+from wavellama.model.hub import load_model
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.outputs import SharedPrefix
 from wavellama.pipeline.jobs import Clip
@@ -84,7 +85,9 @@ def create_recogniser(
         return CtcRecogniser(model)
     bias = create_bias(tokenizer, options)
     if not model.syntax.is_streaming:
-        return LlamaRecogniser(model, options, bias)
+        return LlamaRecogniser(model, options, bias, _load_draft_model(model, options))
+    if options.draft_model is not None:
+        raise ConfigError("`draft_model` cannot be used with streaming models.")
     if options.languages:
         raise ConfigError(
             "A streaming model is told the language before it hears anything: give `lang`, not"
@@ -112,6 +115,7 @@ def _check_ctc_options(options: TranscribeOptions) -> None:
         "lm": options.lm,
         "script": options.script,
         "nbest": options.nbest > 1,
+        "draft_model": options.draft_model,
         "search.nbest (beams)": options.search.nbest > 1,
     }
     for name, value in asked.items():
@@ -123,8 +127,16 @@ def _check_ctc_options(options: TranscribeOptions) -> None:
 class LlamaRecogniser:
     """Searches with the decoder; detects the language first where several may be spoken."""
 
-    def __init__(self, model: Wav2Vec2LlamaModel, options: TranscribeOptions, bias: Bias) -> None:
+    def __init__(
+        self,
+        model: Wav2Vec2LlamaModel,
+        options: TranscribeOptions,
+        bias: Bias,
+        draft_model: Wav2Vec2AsrModel | None = None,
+    ) -> None:
+        """:param draft_model: a CTC model that drafts the texts."""
         self._model, self._options, self._bias = model, options, bias
+        self._draft_model = draft_model
         self._last_examples: tuple[Sequence[Example], SharedPrefix | None] = ((), None)
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
@@ -155,9 +167,7 @@ class LlamaRecogniser:
             rows = list(group)
             batch = to_batch([clips[row] for row in rows], self._model)
             prefix = self._read_examples(clips[rows[0]].input.examples or ())
-            results = generate(
-                self._model, batch, self._options.search, bias=self._bias, prefix=prefix
-            )
+            results = self._generate(batch, {"prefix": prefix})
             found |= dict(zip(rows, map(Recognition, results), strict=True))
         return [found[place] for place in range(len(clips))]
 
@@ -169,8 +179,13 @@ class LlamaRecogniser:
             self._last_examples = (examples, prefix)
         return prefix
 
-    def _generate(self, batch: AsrBatch) -> list[list[Hypothesis]]:
-        return generate(self._model, batch, self._options.search, bias=self._bias)
+    def _generate(
+        self, batch: AsrBatch, extras: SearchExtras | None = None
+    ) -> list[list[Hypothesis]]:
+        extras = {"bias": self._bias, **(extras or {})}
+        if self._draft_model is not None:
+            extras["drafts"] = ctc_generate(self._draft_model, batch.audio, batch.audio_lens)
+        return generate(self._model, batch, self._options.search, **extras)
 
 
 @final
@@ -225,6 +240,30 @@ class StreamRecogniser:
         return decode_segments(
             self._model, states, clips, are_last, self._options.search, self._bias
         )
+
+
+def _load_draft_model(
+    model: Wav2Vec2LlamaModel, options: TranscribeOptions
+) -> Wav2Vec2AsrModel | None:
+    """Load the CTC model that drafts texts, if one is asked for.
+
+    :raises ConfigError: it is of another kind, or has another vocabulary.
+    """
+    if options.draft_model is None:
+        return None
+    weight = model.encoder_proj.weight
+    other = load_model(options.draft_model, device=weight.device, dtype=weight.dtype).eval()
+    if not isinstance(other, Wav2Vec2AsrModel):
+        raise ConfigError(
+            f"{options.draft_model} is a {type(other).__name__}; a draft takes a CTC model."
+        )
+    sizes = other.final_proj.output_dim, model.target_vocab_info.size
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"{options.draft_model} has a vocabulary of {sizes[0]} tokens, but the model has"
+            f" {sizes[1]}: it cannot draft texts."
+        )
+    return other
 
 
 def to_batch(clips: Sequence[Clip], model: Module) -> AsrBatch:
