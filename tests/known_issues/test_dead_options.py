@@ -50,8 +50,11 @@ def test_b17_every_field_is_read_somewhere(config: type[Any]) -> None:
 def test_b21_no_dependency_is_dead_weight() -> None:
     """kenlm and numba were required and imported nowhere."""
     declared = (ROOT / "pyproject.toml").read_text("utf-8")
-    assert "kenlm" not in declared
+    required, _, rest = declared.partition("[project.optional-dependencies]")
+    assert "kenlm" not in required
     assert "numba" not in declared
+    assert 'lm = ["kenlm"]' in rest
+    assert 'import_module("kenlm")' in (ROOT / "src/wavellama/decoding/biasing.py").read_text()
 
 
 def test_b22_building_a_network_loads_no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,9 +80,13 @@ def test_a_pilot_saves_reading(engine: CountingEngine) -> None:
 
 
 def test_the_text_is_what_the_model_writes_without_a_language() -> None:
-    model = tiny_model(merge(SMALL, LID), sharpness=8.0)
+    model = tiny_model(merge(SMALL, LID), sharpness=8.0, seed=6)
+    assert model.lang_embeddings is not None
+    with torch.no_grad():
+        model.lang_embeddings.weight.mul_(3.0)  # so that a language changes the text
     bare = Utterances(ROWS.waveforms, ROWS.targets)
     texts = [row[0].tokens for row in generate(model, bare.batch(), GREEDY)]
+    assert texts[0] != generate(model, ROWS.batch(), GREEDY)[0][0].tokens
     expected = detect_languages(model, ROWS.batch(), CODES, texts=texts)
     assert detect_languages(model, ROWS.batch(), CODES, config=GREEDY) == expected
 
