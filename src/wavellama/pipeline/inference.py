@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import cycle, islice
 from math import inf
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import torch
 from fairseq2.data.tokenizers import Tokenizer
@@ -47,8 +47,12 @@ from wavellama.pipeline.word_times import create_word_timer
 from wavellama.transcript.types import Transcript
 from wavellama.units import samples_to_seconds
 
-MAX_CLIP_SECS = 40.0
+MAX_CLIP_SECS: Final = 40.0
 """The longest audio that the published models were trained on."""
+
+
+TEXT_POSITIONS: Final = 100
+"""What is left for a text where there is little room: that of ten seconds, say."""
 
 
 class Run(Protocol):
@@ -306,12 +310,13 @@ def _trained_secs(model_card: str | None) -> float:
 
 
 def _room_secs(model: SpeechModel) -> float:
-    """Return the longest audio that leaves a decoder a quarter of its positions for the text."""
+    """Return the longest audio that leaves a decoder positions for the text: 100, or a quarter."""
     if not isinstance(model, Wav2Vec2LlamaModel):
         return inf
     grid = frame_grid(model.encoder_frontend.feature_extractor)
     position_secs = samples_to_seconds(grid.stride * model.encoder_stacking)
-    return 0.75 * model.max_generation_length * position_secs
+    limit = model.max_generation_length
+    return (limit - min(TEXT_POSITIONS, limit // 4)) * position_secs
 
 
 def _place(model: Module, device: torch.device, dtype: torch.dtype) -> Module:
