@@ -64,12 +64,12 @@ def test_each_option_is_a_field(words: list[str], field: str, value: Any) -> Non
     ],
 )
 def test_options_of_the_search(words: list[str], field: str, value: Any) -> None:
-    assert getattr(parse(*words).search, field) == value
+    assert getattr(parse(*words).beam, field) == value
 
 
 def test_hypotheses_to_return_are_not_beams() -> None:
     chosen = parse("--beam", "4", "--nbest", "3")
-    assert (chosen.nbest, chosen.search.nbest) == (3, 4)
+    assert (chosen.nbest, chosen.beam.nbest) == (3, 4)
 
 
 def test_an_impossible_search_is_one_sentence() -> None:

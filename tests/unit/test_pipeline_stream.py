@@ -233,3 +233,12 @@ def test_audio_that_comes_once_cannot_be_normalised_as_a_whole_by_streaming_mode
         results(pipeline, [RawPcm(io.BytesIO(samples), RATE)], normalization="clip")
     (transcript,) = results(pipeline, [RawPcm(io.BytesIO(samples), RATE)], normalization="causal")
     assert transcript.duration == pytest.approx(1.2)
+
+
+def test_the_search_is_that_of_the_pipeline_where_the_options_have_none() -> None:
+    pipeline = create_pipeline()
+    assert pipeline.beam_search_config.nbest == 2
+    (transcript,) = pipeline.stream_results(clip(0.7), TranscribeOptions(nbest=2))
+    assert len(transcript.segments[0].alternatives) == 2
+    with pytest.raises(ConfigError, match="`nbest` must lie between 1 and 2"):
+        list(pipeline.stream_results(clip(0.7), TranscribeOptions(nbest=3)))

@@ -131,7 +131,7 @@ def to_options(args: argparse.Namespace, **more: Any) -> TranscribeOptions:
 
     given = {key: value for key, value in vars(args).items() if value is not None}
     fields = {field: given[name] for name, field in SEARCH_OPTIONS.items() if name in given}
-    search = search_config(**{"nbest": 1, **fields})
+    search = search_config(**{"nbest": 1, **fields}) if fields else None
     chosen = {name: given[name] for name in PIPELINE_OPTIONS if name in given}
     return TranscribeOptions(search=search, **chosen, **more)
 

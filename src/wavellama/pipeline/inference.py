@@ -147,7 +147,7 @@ class ASRInferencePipeline:
         """Yield the transcript of each input as soon as it is complete.
 
         :param inputs: one input or a list of them, as for ``transcribe``; of any length.
-        :param options: how to transcribe; by default greedily, without words' times.
+        :param options: how to transcribe; by default with the pipeline's search alone.
         :param lang: one language code for all inputs, or one code or None for each; the options
             can give one for all as well.
         :param examples: what a zero-shot model reads first, as for ``transcribe_with_context``.
@@ -158,7 +158,7 @@ class ASRInferencePipeline:
         :raises ConfigError: the model cannot do what the options ask for.
         :raises UnknownLanguageError: a language code is not known.
         """
-        options = options or TranscribeOptions(search=self.beam_search_config)
+        options = (options or TranscribeOptions()).with_search(self.beam_search_config)
         checked = self._inputs(
             as_list(inputs), lang if lang is not None else options.lang, examples
         )
@@ -175,15 +175,15 @@ class ASRInferencePipeline:
         Streaming models recognise segment by segment, all others each utterance when a silence has
         followed it.
 
-        :param options: how to transcribe; by default greedily, with causal normalisation for
-            streaming models.
+        :param options: how to transcribe; by default with the pipeline's search, and with causal
+            normalisation.
         :param examples: what a zero-shot model reads before each utterance.
         :raises BatchError: the model needs examples or takes none, or takes no language.
         :raises ConfigError: the model cannot do what the options ask for.
         :raises UnknownLanguageError: a language code is not known.
         """
-        if options is None:
-            options = TranscribeOptions(search=self.beam_search_config, normalization="causal")
+        options = options or TranscribeOptions(normalization="causal")
+        options = options.with_search(self.beam_search_config)
         (input_,) = self._inputs([b""], options.lang, examples)
         recogniser = create_recogniser(self.model, self.tokenizer, options)
         builder = self._create_builder(options)

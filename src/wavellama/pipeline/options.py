@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -31,10 +32,8 @@ class TranscribeOptions:
     script: str | None = None
     """The ISO 15924 code of the only script that may be written, such as ``Latn``."""
 
-    search: Wav2Vec2LlamaBeamSearchConfig = field(
-        default_factory=lambda: Wav2Vec2LlamaBeamSearchConfig(nbest=1)
-    )
-    """The search; its ``nbest`` is the number of beams."""
+    search: Wav2Vec2LlamaBeamSearchConfig | None = None
+    """The search; its ``nbest`` is the number of beams. None: that of the pipeline."""
 
     nbest: int = 1
     """How many hypotheses of each segment are returned, at most as many as there are beams."""
@@ -91,7 +90,7 @@ class TranscribeOptions:
         :raises ConfigError: a value is out of range.
         :raises UnknownLanguageError: a language code is not known.
         """
-        self._check_range("nbest", self.nbest, 1, self.search.nbest)
+        self._check_range("nbest", self.nbest, 1, inf if self.search is None else self.beam.nbest)
         if self.chunk_secs is not None:
             self._check_range("chunk_secs", self.chunk_secs, 1.0, 600.0)
         self._check_range("batch_secs", self.batch_secs, 1.0, 1e6)
@@ -109,6 +108,18 @@ class TranscribeOptions:
             language_table().row(code)
         if self.script is not None:
             check_script(self.script)
+
+    @property
+    def beam(self) -> Wav2Vec2LlamaBeamSearchConfig:
+        """The search; greedy where nothing was said."""
+        return self.search or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
+
+    def with_search(self, search: Wav2Vec2LlamaBeamSearchConfig) -> TranscribeOptions:
+        """Return the options with a search, if they have none.
+
+        :raises ConfigError: more hypotheses are to be returned than it has beams.
+        """
+        return self if self.search is not None else replace(self, search=search)
 
     @property
     def settings(self) -> dict[str, object]:

@@ -116,7 +116,7 @@ def _check_ctc_options(options: TranscribeOptions) -> None:
         "script": options.script,
         "nbest": options.nbest > 1,
         "draft_model": options.draft_model,
-        "search.nbest (beams)": options.search.nbest > 1,
+        "search.nbest (beams)": options.beam.nbest > 1,
     }
     for name, value in asked.items():
         if value:
@@ -151,7 +151,7 @@ class LlamaRecogniser:
             langs = [clip.input.lang for clip in clips]
             return list(map(Recognition, self._generate(batch), langs))
         scores = detect_languages(
-            self._model, batch, self._options.languages, config=self._options.search
+            self._model, batch, self._options.languages, config=self._options.beam
         )
         results = self._generate(replace(batch, langs=[row.best for row in scores]))
         return [
@@ -185,7 +185,7 @@ class LlamaRecogniser:
         extras = {"bias": self._bias, **(extras or {})}
         if self._draft_model is not None:
             extras["drafts"] = ctc_generate(self._draft_model, batch.audio, batch.audio_lens)
-        return generate(self._model, batch, self._options.search, **extras)
+        return generate(self._model, batch, self._options.beam, **extras)
 
 
 @final
@@ -237,9 +237,7 @@ class StreamRecogniser:
         :param segments: their audio, not normalised. *Shape of each:* (T).
         """
         clips = [state.normalize(samples) for state, samples in zip(states, segments, strict=True)]
-        return decode_segments(
-            self._model, states, clips, are_last, self._options.search, self._bias
-        )
+        return decode_segments(self._model, states, clips, are_last, self._options.beam, self._bias)
 
 
 def _load_draft_model(
