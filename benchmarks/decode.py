@@ -11,6 +11,7 @@ that whatever else the machine does meets all alike, it times:
 * ``reference``: omnilingual-asr 0.2.0 in another interpreter (``--reference-python``), with
   ``omnilingual-asr==0.2.0 torchaudio==2.8.0 pyarrow==20.0.0`` installed; always on the CPU, with
   weights of ``--dtype``. What it runs is described in ``decode_reference.py``.
+* ours with another beam or prompt (``--beside beam=1 prompt=1000``), under that name.
 
 The figures of each are medians over the rounds after the first one, which warms up:
 
@@ -36,7 +37,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import wavellama  # noqa: F401  # isort: skip  # before fairseq2, for which it loads libsndfile
 
@@ -90,6 +91,7 @@ NUMBERS: Final = {
     "beam": (5, "hypotheses per row"),
     "threads": (torch.get_num_threads(), "threads of torch"),
     "runs": (3, "rounds that count, after one that does not"),
+    "reference_runs": (3, "how many of these the reference takes part in, where it is slow"),
 }
 """Settings that are numbers: their defaults, and what they are."""
 
@@ -122,6 +124,7 @@ class Settings:
     device: str
     threads: int
     runs: int
+    reference_runs: int
 
     @property
     def prompt_lens(self) -> list[int]:
@@ -230,18 +233,22 @@ def weight_bytes(model: Wav2Vec2LlamaModel, precision: Precision) -> int:
 
 
 def create_contenders(
-    model: Wav2Vec2LlamaModel, engine: Engine, settings: Settings
+    model: Wav2Vec2LlamaModel, engine: Engine, settings: Settings, beside: Mapping[str, Settings]
 ) -> dict[str, Contender]:
     """Create those that run in this process."""
-    search, contexts = create_endless_search(model, settings.beam), create_contexts(settings)
-    factories: dict[str, DecoderFactory] = {
-        "ours": lambda contexts: EngineStepDecoder(engine, contexts),
-        "stock": lambda contexts: StockStepDecoder(model, contexts, settings.beam),
-    }
-    return {
-        name: InProcess(create, search, contexts, settings.new_tokens)
-        for name, create in factories.items()
-    }
+
+    def create(decoder: DecoderFactory, settings: Settings) -> InProcess:
+        search, contexts = create_endless_search(model, settings.beam), create_contexts(settings)
+        return InProcess(decoder, search, contexts, settings.new_tokens)
+
+    def ours(contexts: Sequence[Tensor]) -> EngineStepDecoder:
+        return EngineStepDecoder(engine, contexts)
+
+    def stock(contexts: Sequence[Tensor]) -> StockStepDecoder:
+        return StockStepDecoder(model, contexts, settings.beam)
+
+    others = {name: create(ours, other) for name, other in beside.items()}
+    return {"ours": create(ours, settings), "stock": create(stock, settings), **others}
 
 
 def reference_options(settings: Settings) -> list[str]:
@@ -291,6 +298,8 @@ def run_rounds(
     bandwidths = []
     for round_nr in range(settings.runs + 1):
         for name, contender in contenders.items():
+            if name == "reference" and round_nr > settings.reference_runs:
+                continue
             runs[name].append(run_once(contender))
             seconds = runs[name][-1].total_s
             print(f"round {round_nr}, {name}: {seconds:.3f} s", file=sys.stderr, flush=True)
@@ -328,7 +337,7 @@ def print_table(rows: Mapping[str, Mapping[str, float | None]]) -> None:
 
 
 def parse(argv: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
-    """Read the command line."""
+    """Read the command line; ``beside`` maps names to settings."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, (default, what) in NUMBERS.items():
         about = f"{what} ({default})"
@@ -343,16 +352,21 @@ def parse(argv: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     parser.add_argument(
         "--without-stock", action="store_true", help="leave fairseq2's decoding out"
     )
+    change = "also time ours with another beam or prompt: beam=1, prompt=1000"
+    parser.add_argument(
+        "--beside", type=_change, nargs="+", default=[], metavar="SETTING=N", help=change
+    )
     parser.add_argument("--json", action="store_true", help="end with one JSON object on one line")
     args = parser.parse_args(argv)
     settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
-    mistakes = list(settings.mistakes())
+    args.beside = {name: replace(settings, **changes) for name, changes in args.beside}
+    mistakes = [text for each in (settings, *args.beside.values()) for text in each.mistakes()]
     if args.reference_python and shutil.which(args.reference_python) is None:
         mistakes.append(f"--reference-python {args.reference_python} is no program")
     if settings.device == "cuda" and not torch.cuda.is_available():
         mistakes.append("--device is cuda, but torch finds no GPU; use cpu")
     if mistakes:
-        parser.error("; ".join(mistakes))
+        parser.error("; ".join(dict.fromkeys(mistakes)))
     return settings, args
 
 
@@ -363,6 +377,16 @@ def _lens(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a length, nor several: 500,700") from ex
 
 
+def _change(text: str) -> tuple[str, dict[str, Any]]:
+    """Return what ``beam=1`` or ``prompt=1000`` changes, and its name."""
+    match text.split("="):
+        case ["beam", value] if value.isdecimal():
+            return text, {"beam": int(value)}
+        case ["prompt", value]:
+            return text, {"prompt": _lens(value)}
+    raise argparse.ArgumentTypeError(f"{text!r} is neither beam=N nor prompt=N")
+
+
 def main() -> None:
     settings, args = parse(sys.argv[1:])
     torch.set_num_threads(settings.threads)
@@ -370,7 +394,7 @@ def main() -> None:
     model = create_model(settings)
     engine, engine_bytes = create_engine(model, settings)
     with ExitStack() as stack:
-        contenders = create_contenders(model, engine, settings)
+        contenders = create_contenders(model, engine, settings, args.beside)
         if args.without_stock:
             del contenders["stock"]
         if args.reference_python:
@@ -378,8 +402,8 @@ def main() -> None:
             contenders["reference"] = stack.enter_context(reference)
         figures, bandwidth = run_rounds(contenders, settings)
     limits = dict.fromkeys(figures, weight_bytes(model, "native") / bandwidth)
-    limits["ours"] = weight_bytes(model, settings.weights) / bandwidth
-    rows = create_rows(figures, limits)
+    own = dict.fromkeys(("ours", *args.beside), weight_bytes(model, settings.weights) / bandwidth)
+    rows = create_rows(figures, limits | own)
     print_table(rows)
     machine = {"bandwidth": bandwidth, "engine_bytes": engine_bytes, "torch": torch.__version__}
     if args.json:

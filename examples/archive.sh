@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Transcribes a folder of recordings with as many processes as there are GPUs (or PROCESSES), each file once.
+# Transcribes a folder of recordings in several processes, each file once: one process per GPU, without a GPU one
+# in all. PROCESSES sets another number; each holds the whole model and has its share of the cores.
 # Start it again after an interruption: what is done is not done again.
 #   examples/archive.sh FOLDER OUT [MODEL]
 set -euo pipefail
 folder=$1 out=$2 model=${3:-runs/demo_joint}
-.venv/bin/torchrun --standalone --nproc-per-node "${PROCESSES:-gpu}" -m wavellama \
+gpus=$({ nvidia-smi -L 2>/dev/null || true; } | wc -l)
+processes=${PROCESSES:-$((gpus > 0 ? gpus : 1))}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + processes - 1) / processes))}
+.venv/bin/torchrun --standalone --nproc-per-node "$processes" -m wavellama \
   recipe asr transcribe transcribe_files --model "$model" --output-dir "$out" --no-rich \
-  --config "files=[$folder]"
+  --config "files=[$folder]" "model.dtype=$([ "$gpus" -gt 0 ] && echo bfloat16 || echo float32)"

@@ -24,3 +24,8 @@ def samples_to_seconds(num_samples: int) -> float:
 def ms_to_samples(milliseconds: float) -> int:
     """Return the number of samples in ``milliseconds``, rounded to the nearest one."""
     return seconds_to_samples(milliseconds / 1000)
+
+
+def seconds_to_ms(seconds: float) -> int:
+    """Return ``seconds`` in milliseconds, rounded to the nearest one: what subtitles can tell."""
+    return round(seconds * 1000)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,8 @@ CLIPS = sorted(
     (MINI / "audio/ita_Latn/asterisk-it").glob("*.ogg"), key=lambda path: path.stat().st_size
 )[:3]
 """Short ones: the toy model has room for 256 positions."""
+
+CALIBRATION = {"temperature": 2.0, "bias": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,7 @@ def test_a_job_that_is_killed_goes_on_where_it_was(trained: Path, tmp_path: Path
     options = ("--batch-seconds", "1", "--threads", "1")
     process = start_cli(*command, *options, log=tmp_path / "log")
     journal = out / "transcripts.jsonl"
-    while not journal.is_file() and process.poll() is None:
+    while not (journal.is_file() and journal.stat().st_size) and process.poll() is None:
         sleep(0.02)
     process.kill()
     process.wait()
@@ -196,19 +199,56 @@ def test_the_recipe_takes_files_and_names_bad_ones(trained: Path, tmp_path: Path
     assert journal.read_text() == before[1]
 
 
-def test_the_recipe_shares_files_among_processes(trained: Path, tmp_path: Path) -> None:
-    audio, out = tmp_path / "audio", tmp_path / "out"
+def test_the_recipe_shares_files_and_does_what_the_command_does(
+    trained: Path, tmp_path: Path
+) -> None:
+    """It once knew neither the calibration nor the longest clip of the training run."""
+    audio, run = tmp_path / "audio", tmp_path / "run"
     audio.mkdir()
     for i in range(5):
         shutil.copy(CLIPS[i % 3], audio / f"{i}.ogg")
+    shutil.copytree(trained, run)
+    (run / "confidence.json").write_text(json.dumps(CALIBRATION))
+    common = ("--model", run, "--output-dir")
     result = run_on_two_processes(
-        *("recipe", "asr", "transcribe", "transcribe_files", "--output-dir", out, "--no-rich"),
-        *("--model", trained, "--config", f"files=[{audio}]", "options.lang=ita_Latn"),
+        *("recipe", "asr", "transcribe", "transcribe_files", *common, tmp_path / "shared"),
+        *("--no-rich", "--config", f"files=[{audio}]", "options.lang=ita_Latn"),
     )
     assert result.returncode == 0, result.stderr
-    rows = [json.loads(line) for line in (out / "transcripts.jsonl").read_text().splitlines()]
-    assert [row["source"] for row in rows] == [str(audio / f"{i}.ogg") for i in range(5)]
-    assert [path.name for path in out.glob(".*.transcripts.jsonl")] == []
+    alone = ("--lang", "ita_Latn", "--format", "txt,srt")
+    result = run_forked("transcribe", audio, *common, tmp_path / "alone", *alone)
+    assert result.returncode == 0, result.stderr
+    shared, expected = (read_results(tmp_path / name) for name in ("shared", "alone"))
+    assert [row["source"] for row in shared] == [str(audio / f"{i}.ogg") for i in range(5)]
+    assert shared == expected
+    assert list((tmp_path / "shared").glob(".*.transcripts.jsonl")) == []
+    for path in (tmp_path / "alone").glob("*.srt"):
+        assert (tmp_path / "shared" / path.name).read_text() == path.read_text()
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Return the transcripts of a folder by their sources, without the seconds that they took."""
+    lines = (folder / "transcripts.jsonl").read_text().splitlines()
+    rows = sorted(map(json.loads, lines), key=lambda row: str(row["source"]))
+    return [{key: value for key, value in row.items() if key != "timings"} for row in rows]
+
+
+def test_the_recipe_gives_zero_shot_models_their_examples(tmp_path: Path) -> None:
+    run, table = tmp_path / "run", tmp_path / "examples.tsv"
+    trained = run_forked(
+        *("recipe", "asr", "train", "toy_zero_shot", "--output-dir", run, "--no-rich"),
+        *("--config", "regime.num_steps=2"),
+    )
+    assert trained.returncode == 0, trained.stderr
+    table.write_text(f"{CLIPS[0]}\tciao\n")
+    command = ("recipe", "asr", "transcribe", "transcribe_files", "--no-rich", "--model", run)
+    files, out = f"files=[{CLIPS[1]}]", tmp_path / "out"
+    without = run_forked(*command, "--output-dir", tmp_path / "none", "--config", files)
+    assert without.returncode != 0
+    assert "reads examples before the audio, but none are given" in last_line(without)
+    result = run_forked(*command, "--output-dir", out, "--config", files, f"examples={table}")
+    assert result.returncode == 0, result.stderr
+    assert [row["source"] for row in read_results(out)] == [str(CLIPS[1])]
 
 
 def test_a_recipe_without_files_says_so(trained: Path, tmp_path: Path) -> None:

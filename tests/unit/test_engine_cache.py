@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavellama.engine.cache import GROWTH, KeyValueCache
+from wavellama.engine.cache import BUCKET, KeyValueCache
 
 
 def create_cache(*lens: int) -> KeyValueCache:
@@ -20,9 +20,14 @@ def step(cache: KeyValueCache, num_hyps: int) -> torch.Tensor:
 
 def test_room_is_made_for_the_prompts_and_a_few_steps() -> None:
     cache = create_cache(5, 2)
-    assert cache.keys[0].shape == cache.values[1].shape == (2, 3, 5 + GROWTH, 4)
+    assert cache.keys[0].shape == cache.values[1].shape == (2, 3, BUCKET, 4)
     assert cache.visible.sum(-1).tolist() == [[5], [2]]
-    assert cache.num_bytes == 4 * (2 * 3 * (5 + GROWTH) * 4) * 4
+    assert cache.num_bytes == 4 * (2 * 3 * BUCKET * 4) * 4
+
+
+@pytest.mark.parametrize(("length", "buckets"), [(1, 1), (32, 1), (33, 2), (64, 2), (97, 3)])
+def test_sizes_are_few_and_leave_room(length: int, buckets: int) -> None:
+    assert create_cache(1, length).keys[0].size(2) == buckets * BUCKET
 
 
 def test_new_tokens_go_where_nobody_looks() -> None:
@@ -47,12 +52,12 @@ def test_places_of_ended_hypotheses_are_used_again() -> None:
 
 def test_it_grows_by_a_little_where_it_is_full() -> None:
     cache = create_cache(5)
-    for i in range(GROWTH + 1):
-        assert cache.keys[0].size(2) == 5 + GROWTH
+    for i in range(BUCKET - 5 + 1):
+        assert cache.keys[0].size(2) == BUCKET
         cache.keys[0][:, :, 5 + i - 1] = float(i)
         step(cache, 1)
-    assert cache.keys[0].size(2) == cache.values[1].size(2) == 5 + 2 * GROWTH
-    assert cache.keys[0][0, 0, 4:69, 0].tolist() == [*map(float, range(GROWTH + 1))]
+    assert cache.keys[0].size(2) == cache.values[1].size(2) == 2 * BUCKET
+    assert cache.keys[0][0, 0, 4:BUCKET, 0].tolist() == [*map(float, range(BUCKET - 4))]
 
 
 def test_rows_that_stay_keep_what_they_see() -> None:
@@ -64,12 +69,12 @@ def test_rows_that_stay_keep_what_they_see() -> None:
         cache.write(layer, places, new, -new)
     before = cache.keys[1][2][:, cache.visible[2, 1]]
     cache.keep_rows(torch.tensor([0, 2]))
-    assert cache.visible.shape == (2, 2, 5 + GROWTH)
+    assert cache.visible.shape == (2, 2, BUCKET)
     assert torch.equal(cache.keys[1][1][:, cache.visible[1, 1]], before)
     assert torch.equal(cache.values[1], -cache.keys[1])
 
 
-@pytest.mark.parametrize("num_places", [1, GROWTH + 5])
+@pytest.mark.parametrize("num_places", [1, BUCKET + 5])
 def test_as_many_places_as_asked_for_are_there(num_places: int) -> None:
     cache = create_cache(3)
     places = cache.take_places(num_places)

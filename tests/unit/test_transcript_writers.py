@@ -347,3 +347,17 @@ def test_options_that_no_format_reads(options: WriterOptions) -> None:
 @pytest.mark.parametrize("name", ["txt", "tsv", "json", "jsonl"])
 def test_formats_without_layout_are_the_same_with_every_option(name: str) -> None:
     assert write(name, SONG, WriterOptions(2, 1, highlight_words=True)) == write(name, SONG)
+
+
+@pytest.mark.parametrize("start", [samples / 16_000 for samples in range(8, 160_000, 9_992)])
+def test_all_formats_round_times_alike(start: float) -> None:
+    """Times between two milliseconds once were rounded otherwise in JSON than in subtitles."""
+    talk = transcript(segment("Here.", start, start + 1))
+    _, times, *_ = write("srt", talk).split("\n")
+    _, row, _ = write("tsv", talk).split("\n")
+    (record,) = json.loads(write("json", talk))["segments"]
+    milliseconds = row.split("\t")[:2]
+    assert [str(round(record[end] * 1000)) for end in ("start", "end")] == milliseconds
+    assert [int(time.rpartition(":")[2].replace(",", "")) for time in times.split(" --> ")] == [
+        int(time) for time in milliseconds
+    ]

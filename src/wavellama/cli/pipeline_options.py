@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from wavellama.cli.interrupt import ended_by_interrupt
 from wavellama.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ def to_options(args: argparse.Namespace, **more: Any) -> TranscribeOptions:
     :raises ConfigError: a value is out of range.
     :raises UnknownLanguageError: a language code is not known.
     """
-    from wavellama.pipeline.options import TranscribeOptions
+    with ended_by_interrupt():
+        from wavellama.pipeline.options import TranscribeOptions
 
     given = {key: value for key, value in vars(args).items() if value is not None}
     fields = {field: given[name] for name, field in SEARCH_OPTIONS.items() if name in given}
@@ -158,9 +160,10 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
 
     :raises ConfigError: the number of threads is not positive.
     """
-    import torch
+    with ended_by_interrupt():
+        import torch
 
-    from wavellama.pipeline.inference import ASRInferencePipeline, default_device
+        from wavellama.pipeline.inference import ASRInferencePipeline, default_device
 
     if args.threads is not None:
         if args.threads < 1:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from wavellama.cli.interrupt import ended_by_interrupt
 from wavellama.errors import ConfigError
 from wavellama.model.trained_run import find_trained_run
 from wavellama.tasks.registry import (
@@ -85,7 +86,8 @@ def run_recipe(args: argparse.Namespace) -> int:
 
 def _run(file: RecipeFile, args: argparse.Namespace) -> int:
     """Hand over to fairseq2's own command line, and report what goes wrong in one sentence."""
-    recipe = load_recipe(file.recipe)
+    with ended_by_interrupt():
+        recipe = load_recipe(file.recipe)
     output_dir = args.output_dir or Path("runs") / file.path.stem
     overrides = [*_model_overrides(args.model), *args.overrides]
     options = ["--config-file", str(file.path)]
@@ -98,9 +100,10 @@ def _run(file: RecipeFile, args: argparse.Namespace) -> int:
 
 
 def _call_fairseq2(recipe: Recipe) -> int:
-    from fairseq2.recipe import main
+    with ended_by_interrupt():
+        from fairseq2.recipe import main
 
-    from wavellama.cli.failure import describe_failure, quiet_fairseq2
+        from wavellama.cli.failure import describe_failure, quiet_fairseq2
 
     with quiet_fairseq2():
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -104,11 +105,11 @@ def run_transcribe(args: argparse.Namespace) -> int:
 
     settings = {"model": args.model, "dtype": args.dtype, "examples": args.examples}
     settings |= {"format": formats, **asdict(layout), **options.settings}
-    folder = ResultFolder(args.output_dir, formats, layout, settings)
-    todo = folder.remaining(files)
-    if len(todo) < len(files):
-        print(f"{len(files) - len(todo)} of {len(files)} files are done.", file=sys.stderr)
-    return _run(args, options, todo, folder.save)
+    with closing(ResultFolder(args.output_dir, formats, layout, settings)) as folder:
+        todo = folder.remaining(files)
+        if len(todo) < len(files):
+            print(f"{len(files) - len(todo)} of {len(files)} files are done.", file=sys.stderr)
+        return _run(args, options, todo, folder.save)
 
 
 def _choose_layout(args: argparse.Namespace) -> tuple[Sequence[str], WriterOptions]:

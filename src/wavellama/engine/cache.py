@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-GROWTH = 64
-"""Places to add where there are too few: few beside a prompt, many beside a step."""
+BUCKET = 64
+"""A cache has a multiple of so many places: few beside a prompt, many beside a step.
+
+Steps between two sizes have the same shapes and write into the same memory.
+"""
 
 
 @dataclass
@@ -43,9 +46,9 @@ class KeyValueCache:
         :param offset: the number of positions before each prompt.
         """
         lens = torch.tensor([offset + len(prompt) for prompt in like], device=like[0].device)
-        width = int(lens.max())
-        shape = (len(like), num_heads, width + GROWTH, head_dim)
-        visible = torch.arange(width + GROWTH, device=lens.device) < lens[:, None, None]
+        width = _with_room(int(lens.max()))
+        shape = (len(like), num_heads, width, head_dim)
+        visible = torch.arange(width, device=lens.device) < lens[:, None, None]
         layers = range(num_layers)
         keys = [like[0].new_zeros(shape) for _ in layers]
         return KeyValueCache(keys, [like[0].new_zeros(shape) for _ in layers], visible)
@@ -66,7 +69,7 @@ class KeyValueCache:
         used = self.visible.any(1)  # (N, C)
         missing = num_places - int((~used).sum(1).min())
         if missing > 0:
-            self._grow(max(missing, GROWTH))
+            self._grow(_fill_bucket(missing))
             used = self.visible.any(1)
         return used.to(torch.uint8).argsort(dim=1, stable=True)[:, :num_places]
 
@@ -93,7 +96,7 @@ class KeyValueCache:
         """
         self.visible = self.visible[rows]
         used = self.visible.any(1)  # (N', C)
-        num_places = int(used.sum(1).max()) + GROWTH
+        num_places = _with_room(int(used.sum(1).max()))
         order = used.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :num_places]
         self.visible = self.visible.gather(2, order[:, None].expand(-1, self.visible.size(1), -1))
         for caches in (self.keys, self.values):
@@ -105,3 +108,13 @@ class KeyValueCache:
         for caches in (self.keys, self.values):
             for i, cache in enumerate(caches):
                 caches[i] = pad(cache, (0, 0, 0, num_places))
+
+
+def _with_room(num_used: int) -> int:
+    """Return how many places to have where ``num_used`` are taken: half a bucket more at least."""
+    return _fill_bucket(num_used + BUCKET // 2)
+
+
+def _fill_bucket(num_places: int) -> int:
+    """Round up to whole buckets."""
+    return -(-num_places // BUCKET) * BUCKET

@@ -6,11 +6,13 @@ of a result are written before its line.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, final
+from typing import Final, TextIO, final
 
 from wavellama.errors import ConfigError
 from wavellama.pipeline.sources import SourceFile
@@ -24,6 +26,8 @@ ODD_NAMES: Final = "surrogateescape"
 
 SETTINGS: Final = ".settings.json"
 """How the results of a folder were made."""
+
+_log = logging.getLogger(__name__)
 
 
 @final
@@ -43,13 +47,14 @@ class ResultFolder:
         :param settings: what the results depend on.
         :param rank: the number of this process, where several share the folder: each has a journal
             of its own, until ``merge_journals`` makes them one.
-        :raises ConfigError: the folder holds results that were made with other settings.
+        :raises ConfigError: the folder holds results that were made with other settings, or another
+            process is writing into it.
         """
         self.path, self._options = folder, options
         self._formats = [name for name in formats if name != "jsonl"]
-        self._journal = folder / (JOURNAL if rank is None else f".{rank}.{JOURNAL}")
         folder.mkdir(parents=True, exist_ok=True)
         self._check_settings(json.loads(json.dumps(settings, default=str)))
+        self._journal = _open_journal(folder / (JOURNAL if rank is None else f".{rank}.{JOURNAL}"))
         self._done = {source for path in _journals(folder) for source in _read_journal(path)}
 
     def remaining(self, files: Iterable[SourceFile]) -> list[SourceFile]:
@@ -62,10 +67,13 @@ class ResultFolder:
             path = self.path / file.stem.with_name(f"{file.stem.name}.{name}")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, WRITERS[name](transcript, self._options))
-        line = WRITERS["jsonl"](transcript, self._options)
-        with self._journal.open("a", encoding="utf-8", errors=ODD_NAMES) as journal:
-            journal.write(line)
+        self._journal.write(WRITERS["jsonl"](transcript, self._options))
+        self._journal.flush()
         self._done.add(str(file.path))
+
+    def close(self) -> None:
+        """Let others write into the folder."""
+        self._journal.close()
 
     def _check_settings(self, settings: Mapping[str, object]) -> None:
         path = self.path / SETTINGS
@@ -103,14 +111,36 @@ def _journals(folder: Path) -> list[Path]:
     ]
 
 
+def _open_journal(path: Path) -> TextIO:
+    """Open a journal to append to, which nobody else may do meanwhile; a torn line is cut off.
+
+    :raises ConfigError: another process has opened it.
+    """
+    journal = path.open("a", encoding="utf-8", errors=ODD_NAMES)
+    try:
+        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        journal.close()
+        raise ConfigError(
+            f"Another process is writing into {path.parent}; wait until it has ended, or choose"
+            " another output folder."
+        ) from None
+    except OSError as ex:  # some network file systems
+        _log.warning("%s cannot be locked (%s): start one command at a time.", path, ex)
+    os.truncate(path, len(_whole_lines(path)))
+    return journal
+
+
 def _read_journal(path: Path) -> dict[str, str]:
-    """Return the lines of a journal by their source; a torn line at its end is cut off."""
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        os.truncate(path, len(whole))
-    lines = whole.decode("utf-8", ODD_NAMES).split("\n")[:-1]
+    """Return the lines of a journal by their source."""
+    lines = _whole_lines(path).decode("utf-8", ODD_NAMES).split("\n")[:-1]
     return {str(json.loads(line)["source"]): line for line in lines}
+
+
+def _whole_lines(path: Path) -> bytes:
+    """Return a journal without a torn line at its end."""
+    data = path.read_bytes()
+    return data[: data.rfind(b"\n") + 1]
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -326,4 +326,8 @@ class TranscribeConfig(InferenceConfig):
     options: TranscribeOptions = field(default_factory=lambda: TranscribeOptions())
     """How to transcribe the files."""
 
+    examples: Path | None = None
+    """A table of audio files and their texts, which a zero-shot model reads before each of the
+    files."""
+
     generator: GeneratorSection = field(default_factory=lambda: GeneratorSection())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import final
+from typing import TypeAlias, final
 
 from fairseq2.gang import Gangs
 from fairseq2.recipe import RecipeContext
@@ -14,12 +15,15 @@ from fairseq2.task import Task, TaskStopException
 from typing_extensions import override
 
 from wavellama.errors import ConfigError, TranscriptionError
+from wavellama.pipeline.examples import read_examples_tsv
 from wavellama.pipeline.inference import ASRInferencePipeline
-from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.results import ResultFolder, merge_journals
 from wavellama.pipeline.sources import SourceFile, find_files
 from wavellama.tasks.config import TranscribeConfig
+from wavellama.transcript.types import Transcript
 from wavellama.transcript.writers import check_formats
+
+Transcriber: TypeAlias = Callable[[list[Path]], Iterator[Transcript]]
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +38,16 @@ class FileTranscription(Task):
 
     def __init__(
         self,
-        pipeline: ASRInferencePipeline,
-        options: TranscribeOptions,
+        transcribe: Transcriber,
         files: Sequence[SourceFile],
         folder: ResultFolder,
         gangs: Gangs,
     ) -> None:
-        self._pipeline, self._options = pipeline, options
+        """
+        :param transcribe: yields the transcripts of files.
+        :param folder: of this process.
+        """
+        self._transcribe = transcribe
         self._files, self._folder, self._gangs = files, folder, gangs
         self._step_nr, self._stop_requested = 0, False
 
@@ -56,7 +63,7 @@ class FileTranscription(Task):
         gang.barrier()  # all have read what is done before anybody adds to it
         failure: TranscriptionError | None = None
         try:
-            self._transcribe(own)
+            self._save_all(own)
         except TranscriptionError as ex:
             failure = ex
         gang.barrier()
@@ -67,9 +74,8 @@ class FileTranscription(Task):
         if failure is not None:
             raise failure
 
-    def _transcribe(self, files: Sequence[SourceFile]) -> None:
-        paths = [file.path for file in files]
-        for transcript in self._pipeline.stream_results(paths, self._options):
+    def _save_all(self, files: Sequence[SourceFile]) -> None:
+        for transcript in self._transcribe([file.path for file in files]):
             self._folder.save(files[transcript.index], transcript)
             self._step_nr += 1
             if self._stop_requested:
@@ -88,7 +94,8 @@ class FileTranscription(Task):
 
     @override
     def close(self) -> None:
-        """Nothing is open between two files."""
+        """Let others write into the folder."""
+        self._folder.close()
 
 
 def create_file_transcription(context: RecipeContext, config: TranscribeConfig) -> Task:
@@ -96,21 +103,38 @@ def create_file_transcription(context: RecipeContext, config: TranscribeConfig) 
 
     :raises ConfigError: there are no files, a folder holds no audio, the model cannot do what the
         options ask for, or the output folder holds results of another model or other options.
+    :raises DataError: the table of examples cannot be read.
     """
     if not config.files:
         raise ConfigError("`files` names no file; say which: --config 'files=[a.wav,folder]'.")
-    rank = context.gangs.root.rank
-    model = context.get_model()
+    model, card = context.get_model(), _find_card(config)
     pipeline = ASRInferencePipeline(
-        None,
+        card,
         model=model,
         tokenizer=context.get_tokenizer(),
         device=context.gangs.device,
         dtype=next(model.parameters()).dtype,
     )
+    examples = None if config.examples is None else read_examples_tsv(config.examples)
+    options = replace(config.options, in_order=False)  # what is done is saved at once
+    transcribe = partial(pipeline.stream_results, options=options, examples=examples)
     files = find_files([Path(file) for file in config.files])
     formats = check_formats(",".join(config.formats), config.layout)
-    settings = {"model": asdict(config.model), **config.options.settings}
-    settings |= {"formats": formats, **asdict(config.layout)}
+    settings: dict[str, object] = {"card": card, "model": asdict(config.model)}
+    settings |= {
+        "examples": config.examples,
+        "formats": formats,
+        **asdict(config.layout),
+        **config.options.settings,
+    }
+    rank = context.gangs.root.rank
     folder = ResultFolder(context.output_dir, formats, config.layout, settings, rank)
-    return FileTranscription(pipeline, config.options, files, folder, context.gangs)
+    return FileTranscription(transcribe, files, folder, context.gangs)
+
+
+def _find_card(config: TranscribeConfig) -> str | None:
+    """Return the model's card, or the training run it comes from; None if it has neither."""
+    checkpoints = config.common.assets.prev_checkpoint_dir
+    if checkpoints is not None and "checkpoint" in str(config.model.name):
+        return str(checkpoints.parent)  # fairseq2 names these cards last_checkpoint and the like
+    return config.model.name

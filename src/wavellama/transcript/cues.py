@@ -16,6 +16,7 @@ from wavellama.transcript.pieces import (
     timed_pieces,
 )
 from wavellama.transcript.types import Segment, Transcript
+from wavellama.units import seconds_to_ms
 
 LONG_PAUSE_SECS: Final = 3.0
 """A silence after which words are shown in another cue."""
@@ -59,14 +60,14 @@ def _segment_cues(segment: Segment, options: WriterOptions, escape: Escape) -> I
     """Yield the cues of a segment as its times have them."""
     if options.max_line_width is None and not options.highlight_words:
         text = escape(clean_text(segment.text))
-        yield Cue(_to_ms(segment.start), _to_ms(segment.end), text)
+        yield Cue(seconds_to_ms(segment.start), seconds_to_ms(segment.end), text)
         return
     pieces = timed_pieces(segment) if segment.words else spread_pieces(segment)
     for lines in _break_lines(pieces, options):
         if options.highlight_words and segment.words:
             yield from _highlight(lines, escape)
         else:
-            start, end = _to_ms(lines[0][0].start), _to_ms(lines[-1][-1].end)
+            start, end = seconds_to_ms(lines[0][0].start), seconds_to_ms(lines[-1][-1].end)
             yield Cue(start, end, _to_text(lines, escape))
 
 
@@ -97,9 +98,9 @@ def _has_room(line: Sequence[Piece], piece: Piece, max_width: int | None) -> boo
 def _highlight(lines: Lines, escape: Escape) -> Iterator[Cue]:
     """Yield a cue per word, which is underlined, and one for each silence between words."""
     words = [piece for line in lines for piece in line]
-    silent_since = _to_ms(words[0].start)
+    silent_since = seconds_to_ms(words[0].start)
     for word in words:
-        start, end = _to_ms(word.start), _to_ms(word.end)
+        start, end = seconds_to_ms(word.start), seconds_to_ms(word.end)
         if start > silent_since:
             yield Cue(silent_since, start, _to_text(lines, escape))
         yield Cue(start, end, _to_text(lines, escape, word))
@@ -125,7 +126,3 @@ def _put_in_order(cues: Sequence[Cue]) -> list[Cue]:
     ends = [max(cue.end, start + 1) for cue, start in zip(cues, starts, strict=True)]
     ends[:-1] = [min(end, start) for end, start in zip(ends, starts[1:], strict=False)]
     return [Cue(start, end, cue.text) for start, end, cue in zip(starts, ends, cues, strict=True)]
-
-
-def _to_ms(seconds: float) -> int:
-    return round(seconds * 1000)

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 from wavellama.transcript.options import WriterOptions
 from wavellama.transcript.pieces import spell_words
 from wavellama.transcript.types import Segment, Transcript
+from wavellama.units import seconds_to_ms
 
 Record: TypeAlias = dict[str, Any]
 
@@ -88,8 +89,8 @@ def _words_record(segment: Segment) -> Record:
 
 def _span(start: float, end: float) -> Record:
     """Return two times in milliseconds' precision, the first not below 0 or behind the second."""
-    first = max(0.0, round(start, 3))
-    return {"start": first, "end": max(first, round(end, 3))}
+    first = max(0, seconds_to_ms(start))
+    return {"start": first / 1000, "end": max(first, seconds_to_ms(end)) / 1000}
 
 
 def _number(value: float | None) -> float | None:

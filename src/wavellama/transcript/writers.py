@@ -12,6 +12,7 @@ from wavellama.transcript.pieces import clean_text
 from wavellama.transcript.records import write_json, write_jsonl
 from wavellama.transcript.subtitles import write_srt, write_vtt
 from wavellama.transcript.types import Segment, Transcript
+from wavellama.units import seconds_to_ms
 
 __all__ = ["WRITERS", "Writer", "WriterOptions", "check_formats", "write_tsv", "write_txt"]
 
@@ -35,8 +36,8 @@ def write_tsv(transcript: Transcript, options: WriterOptions) -> str:
     """
     rows = ["start\tend\ttext\n"]
     for segment, text in _spoken(transcript):
-        start = max(0, round(segment.start * 1000))
-        rows.append(f"{start}\t{max(start, round(segment.end * 1000))}\t{text}\n")
+        start = max(0, seconds_to_ms(segment.start))
+        rows.append(f"{start}\t{max(start, seconds_to_ms(segment.end))}\t{text}\n")
     return "".join(rows)
 
 
