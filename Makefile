@@ -42,7 +42,7 @@ format: setup ## rewrite the code in the project's style
 demo: setup ## train and evaluate on real speech in at most 20 minutes on 2 cores
 	@tools/demo.sh demo
 
-demo-full: setup ## the same in five languages, in at most two hours; fetches 377 MB
+demo-full: setup ## the same in five languages, in about two hours; fetches 377 MB
 	@tools/demo.sh demo_full
 
 constraints: setup ## choose anew the versions in constraints.txt (UPGRADE=--upgrade: the newest)

@@ -8,6 +8,7 @@ folder=$1 out=$2 model=${3:-runs/demo_joint}
 gpus=$({ nvidia-smi -L 2>/dev/null || true; } | wc -l)
 processes=${PROCESSES:-$((gpus > 0 ? gpus : 1))}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + processes - 1) / processes))}
+quoted=\'${folder//\'/\'\'}\' # as YAML reads a name with blanks and commas
 .venv/bin/torchrun --standalone --nproc-per-node "$processes" -m wavellama \
   recipe asr transcribe transcribe_files --model "$model" --output-dir "$out" --no-rich \
-  --config "files=[$folder]" "model.dtype=$([ "$gpus" -gt 0 ] && echo bfloat16 || echo float32)"
+  --config "files=[$quoted]" "model.dtype=$([ "$gpus" -gt 0 ] && echo bfloat16 || echo float32)"

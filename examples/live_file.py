@@ -18,7 +18,7 @@ PIECE = 1_600
 
 def main(file: str, model: str = "runs/demo_joint", lang: str | None = None) -> None:
     pipeline = ASRInferencePipeline(model, dtype=torch.float32)
-    session = pipeline.live(TranscribeOptions(lang=lang, normalization="causal"))
+    session = pipeline.live(TranscribeOptions(lang=lang))
     audio = load_audio(file)
     for begin in range(0, len(audio), PIECE):
         for update in session.feed(audio[begin : begin + PIECE]):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Final
 
 import pytest
@@ -19,7 +22,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
-from tests.e2e.forked import run_forked
+from tests.e2e.forked import _CONTEXT, _main, run_forked
 from tests.e2e.runs import command_of
 from tests.e2e.test_transcribe import CLIPS, MINI
 from tests.unit.test_pipeline import RATE, create_pipeline
@@ -29,6 +32,10 @@ from wavellama.audio.load import load_audio
 from wavellama.audio.sources import RawPcm
 from wavellama.audio.stream import stream_audio
 from wavellama.cli.live import PIECE_SECS
+from wavellama.pipeline.jobs import Clip
+from wavellama.pipeline.live import Voice
+from wavellama.pipeline.recogniser import Recognition
+from wavellama.transcript.types import Segment
 
 TIMEOUT_SECS: Final = 300
 
@@ -98,7 +105,7 @@ class Pipe:
         out, err = self.process.communicate(timeout=TIMEOUT_SECS)
         assert self.process.returncode == code, err.decode()
         assert b"Traceback" not in err
-        return out.decode().splitlines(), err.decode().strip()
+        return out.decode().splitlines(), err.decode()
 
     def _status(self) -> str:
         """Return the state of the process, and the processor time that it has used."""
@@ -178,6 +185,40 @@ def test_ctrl_c_ends_live_with_what_was_said_last(
     assert pipe.end() == ([last], "")
 
 
+@pytest.mark.parametrize(("num_interrupts", "code"), [(1, 0), (2, 130)])
+def test_an_interrupted_utterance_is_not_lost(
+    model: Path, pipeline: ASRInferencePipeline, tmp_path: Path, num_interrupts: int, code: int
+) -> None:
+    """Ctrl-C while it is recognised lets it be completed, a second one does not."""
+    data = to_pcm(speech())
+    args = ["live", "--model", str(model), "--update-seconds", "3600", "--threads", "1"]
+    process = _CONTEXT.Process(target=_interrupted, args=(args, tmp_path, data, num_interrupts))
+    process.start()
+    process.join(TIMEOUT_SECS)
+    assert process.exitcode == code
+    expected = [] if code else spoken(pipeline, data)[:1]
+    assert (tmp_path / "stdout").read_text().splitlines() == expected
+    assert (tmp_path / "stderr").read_text() == ""
+
+
+def _interrupted(args: list[str], folder: Path, data: bytes, num_interrupts: int) -> None:
+    """Be the program, which is interrupted while it recognises an utterance, and hears no end."""
+    reader, writer = os.pipe()
+    sys.stdin = os.fdopen(reader)
+    Thread(target=os.write, args=(writer, data), daemon=True).start()
+    build, interrupts = Voice.build, iter(range(num_interrupts))
+
+    def interrupted(voice: Voice, clip: Clip, recognition: Recognition) -> Segment:
+        segment = build(voice, clip, recognition)
+        for _ in interrupts if segment.text else ():
+            signal.raise_signal(signal.SIGINT)
+        return segment
+
+    setattr(Voice, "build", interrupted)  # noqa: B010
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _main(args, folder, None, {})
+
+
 def _cut_within_speech(pipeline: ASRInferencePipeline, data: bytes) -> tuple[bytes, int]:
     """Return raw audio up to a piece in which somebody speaks, and how many have ended by then."""
     session = pipeline.live(TranscribeOptions(normalization="causal", update_secs=0.2))
@@ -195,7 +236,7 @@ def _cut_within_speech(pipeline: ASRInferencePipeline, data: bytes) -> tuple[byt
 def test_empty_input_is_one_sentence(model: Path, command: tuple[str, ...]) -> None:
     lines, err = Pipe(*command, "--model", model).end(code=1)
     assert lines == []
-    (sentence,) = err.splitlines()
+    (sentence,) = err.strip().splitlines()
     assert sentence.startswith("error: ")
     assert "<stdin>" in sentence
 

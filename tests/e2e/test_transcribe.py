@@ -161,7 +161,9 @@ def test_standard_input_is_a_file_or_raw_samples(trained: Path) -> None:
         (("--format", "text"), "Did you mean txt"),
         (("--format", "srt,vtt"), "--output-dir"),
         (("--max-line-width", "20"), "cannot honour"),
-        (("--nbest", "2"), "`nbest` must lie between 1 and 1"),
+        (("--nbest", "3", "--beam", "2"), "`--nbest 3` needs as many beams"),
+        (("--device", "gpu"), "`--device gpu` cannot be used"),
+        (("--output-dir", CLIPS[0]), "cannot be written (File exists)"),
         (("--threads", "0"), "`--threads` must be at least 1"),
         (("--raw-rate", "8000"), "name it as -"),
         (("--format", "srt", "--highlight-words", "--no-word-timestamps"), "needs word times"),
@@ -172,7 +174,7 @@ def test_standard_input_is_a_file_or_raw_samples(trained: Path) -> None:
     ],
 )
 def test_wrong_options_are_one_sentence(
-    trained: Path, options: tuple[str, ...], words: str
+    trained: Path, options: tuple[str | Path, ...], words: str
 ) -> None:
     result = run_forked("transcribe", CLIPS[0], "--model", trained, *options)
     assert result.returncode in (1, 2)
@@ -251,10 +253,24 @@ def test_the_recipe_gives_zero_shot_models_their_examples(tmp_path: Path) -> Non
     assert [row["source"] for row in read_results(out)] == [str(CLIPS[1])]
 
 
-def test_a_recipe_without_files_says_so(trained: Path, tmp_path: Path) -> None:
-    result = run_forked(
-        *("recipe", "asr", "transcribe", "transcribe_files", "--output-dir", tmp_path / "out"),
-        *("--model", trained, "--no-rich"),
-    )
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((), "`files` names no file"),
+        ((f"files=[{MINI.parent.parent}/cards]",), "holds no audio or video file"),
+        (
+            (f"files=[{CLIPS[0]}]", "tokenizer.name=mini_tokenizer"),
+            "has a vocabulary of 32 tokens, but the tokenizer has 72",
+        ),
+    ],
+    ids=["no files", "no audio", "tokenizer"],
+)
+def test_a_wrong_recipe_is_one_sentence(
+    trained: Path, tmp_path: Path, values: tuple[str, ...], words: str
+) -> None:
+    out = tmp_path / "out"
+    command = ("recipe", "asr", "transcribe", "transcribe_files", "--output-dir", out, "--no-rich")
+    result = run_forked(*command, "--model", trained, "--config", *values)
     assert result.returncode == 2
-    assert "`files` names no file" in last_line(result)
+    assert words in last_line(result)
+    assert "Traceback" not in result.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,13 +26,40 @@ from tests.fakes import (
     tiny_model,
 )
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, generate, load_model
+from wavellama.engine import Engine, EngineStepDecoder, KeyValueCache, Prefix
 from wavellama.search.beam import BeamSearch, SearchOptions
 
 WAVEFORMS = make_waveforms([6000, 800, 3000])
 
 
-def test_b27_the_prompt_is_read_once_per_row_and_whole() -> None:
+def test_b27_the_prompt_is_read_once_per_row_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was read once per hypothesis, and only as far as the shortest prompt."""
+    prefill, project = Engine.prefill, Engine._project
+    prompt_lens: list[int] = []
+    widths: list[int] = []
+
+    def record_prompts(
+        engine: Engine, prompts: Sequence[Tensor], prefix: Prefix | None = None
+    ) -> tuple[KeyValueCache, Tensor]:
+        prompt_lens.extend(map(len, prompts))
+        return prefill(engine, prompts, prefix)
+
+    def record_positions(engine: Engine, layer: Any, seqs: Tensor, angles: Tensor) -> Any:
+        widths.append(len(seqs))
+        return project(engine, layer, seqs, angles)
+
+    monkeypatch.setattr(Engine, "prefill", record_prompts)
+    monkeypatch.setattr(Engine, "_project", record_positions)
+    model = small_model()
+    num_layers = SMALL["llama_config"]["num_layers"]
+    generate(model, make_batch(WAVEFORMS), Wav2Vec2LlamaBeamSearchConfig(nbest=4, max_new_tokens=3))
+    assert len(prompt_lens) == len(set(prompt_lens)) == 3
+    assert widths[:num_layers] == [sum(prompt_lens)] * num_layers
+    assert max(widths[num_layers:]) <= 3 * 4
+
+
+def test_b27_modules_read_the_prompt_once_per_row_and_whole() -> None:
+    """So does the path of decoders that the engine does not know."""
     model = tiny_model(SMALL)
     shapes: list[tuple[int, int]] = []
 
@@ -44,15 +73,38 @@ def test_b27_the_prompt_is_read_once_per_row_and_whole() -> None:
     assert all(width == 1 for _, width in shapes[len(prompts) :])
 
 
-def test_b28_greedy_search_moves_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("nbest", [1, 5])
+def test_b28_no_search_moves_the_cache(monkeypatch: pytest.MonkeyPatch, nbest: int) -> None:
     """All keys and values were copied at each step, even for one hypothesis."""
+    reorder = EngineStepDecoder.reorder
+    places: list[list[int]] = []
 
+    def record(decoder: EngineStepDecoder, parents: list[int]) -> None:
+        cache = decoder.cache
+        places.append([part.data_ptr() for part in (*cache.keys, *cache.values)])
+        reorder(decoder, parents)
+
+    monkeypatch.setattr(EngineStepDecoder, "reorder", record)
+    config = Wav2Vec2LlamaBeamSearchConfig(nbest=nbest, max_new_tokens=8)
+    generate(small_model(), make_batch(WAVEFORMS[:1]), config)
+    assert len(places) > 3
+    assert all(place == places[0] for place in places)
+
+
+def test_b28_greedy_search_over_modules_moves_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("the cache was reordered")
 
+    def watch(*_: object) -> None:
+        calls.append(1)
+
+    calls: list[int] = []
+    model = tiny_model(SMALL)
+    model.llama_decoder.register_forward_pre_hook(watch)  # with a hook it is no plain decoder
     monkeypatch.setattr(IncrementalStateBag, "reorder", fail)
     config = Wav2Vec2LlamaBeamSearchConfig(nbest=1, max_new_tokens=8)
-    assert len(generate(small_model(), make_batch(WAVEFORMS), config)) == 3
+    assert len(generate(model, make_batch(WAVEFORMS), config)) == 3
+    assert len(calls) > 3
 
 
 def test_b30_finished_hypotheses_are_decoded_no_further() -> None:

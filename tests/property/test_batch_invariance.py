@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -70,6 +73,27 @@ def test_generate(
         for actual, expected in zip(hypotheses, alone, strict=True):
             assert actual.score == pytest.approx(expected.score, abs=1e-9)
             assert actual.token_logprobs == pytest.approx(expected.token_logprobs, abs=1e-9)
+
+
+@settings(max_examples=20)
+@given(st.data(), sizes(), utterances(max_rows=4), st.integers(1, 5))
+def test_generate_in_float32(
+    data: st.DataObject, shape: Sizes, rows: Utterances, nbest: int
+) -> None:
+    """Packed products, whose last bits depend on how many vectors there are."""
+    config = arch_config("tiny", shape.overrides())
+    model = create_model(config, seed=shape.seed, dtype=torch.float32, sharpness=3.0)
+    rows = replace(rows, waveforms=[waveform.float() for waveform in rows.waveforms])
+    order = data.draw(orders(rows))
+    search = Wav2Vec2LlamaBeamSearchConfig(nbest=nbest, max_new_tokens=6)
+    together = generate(model, rows.batch(order), search)
+    for row, hypotheses in zip(order, together, strict=True):
+        (alone,) = generate(model, rows.batch([row]), search)
+        scores = [h.score for h in alone]
+        assert [h.score for h in hypotheses] == pytest.approx(scores, abs=1e-4)
+        if min((a - b for a, b in pairwise(scores)), default=1.0) > 1e-5:
+            assert [h.tokens for h in hypotheses] == [h.tokens for h in alone]
+            assert [h.stop_reason for h in hypotheses] == [h.stop_reason for h in alone]
 
 
 @settings(max_examples=120)

@@ -221,6 +221,23 @@ def test_the_guard_keeps_a_prefix_from_which_the_rest_follows(
         assert keep <= len(prefix) + len(period)
 
 
+@given(
+    st.integers(0, 120),
+    st.lists(st.integers(0, 999), min_size=40, max_size=60, unique=True),
+    st.lists(st.integers(0, 30), min_size=1, max_size=12),
+    st.integers(1, 60),
+)
+def test_the_guard_keeps_a_run_that_is_over(
+    run_len: int, text: list[int], period: list[int], copies: int
+) -> None:
+    guard = RepetitionGuard(window=40, threshold=2.0)
+    tokens = [1000] * run_len + text + period * copies
+    keep = guard.cut(tokens)
+    if keep is not None and keep < len(tokens):
+        assert run_len < keep <= run_len + len(text) + len(period)
+        assert _repeats(tokens, keep)
+
+
 @settings(max_examples=150)
 @given(st.integers(0, 2**16), st.integers(1, 8), st.integers(1, 8), st.booleans())
 def test_a_beam_of_any_size_equals_the_textbook(

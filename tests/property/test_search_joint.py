@@ -14,6 +14,8 @@ from tests.fakes import EOS, LogProbs, TableDecoder, enumerate_paths, prefix_row
 from tests.fakes_ctc import BLANK, joint_row, next_log_prob, random_frames, text_probs
 from tests.property.textbook import beam_of, naive_beam
 from wavellama.search.beam import BeamSearch, SearchOptions
+from wavellama.search.biasing import HotwordScorer, HotwordTree, Joints
+from wavellama.search.constraints import AllowedTokens, BannedTokens, Constraint, ForcedPrefix
 from wavellama.search.ctc_prefix import CtcPrefixScorer
 from wavellama.search.scorers import WeightedScorer
 from wavellama.search.types import Hypothesis
@@ -177,3 +179,49 @@ def test_whole_texts_have_the_probability_of_the_ctc_loss(
         reduction="sum",
     )
     assert total == pytest.approx(-loss.item(), abs=1e-9)
+
+
+WORDS = [token for token in range(VOCAB_SIZE) if token not in (BLANK, EOS)]
+JOINTS = Joints([1] * VOCAB_SIZE, [1] * VOCAB_SIZE)
+TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6)
+CONSTRAINTS: st.SearchStrategy[Constraint] = st.one_of(
+    st.builds(AllowedTokens, st.sets(st.sampled_from(WORDS)), st.just(EOS)),
+    st.builds(BannedTokens, st.sets(st.sampled_from([*WORDS[1:], EOS]))),
+    st.builds(ForcedPrefix, TEXTS),
+)
+
+
+@settings(max_examples=80)
+@given(
+    st.lists(st.tuples(ROWS, FRAMES, st.integers(1, 9)), min_size=1, max_size=4),
+    WEIGHTS,
+    st.lists(TEXTS, min_size=1, max_size=3),
+    CONSTRAINTS,
+    st.integers(1, 5),
+)
+def test_rows_do_not_meet_whatever_steers_them(
+    rows: list[tuple[LogProbs, Tensor, int]],
+    weight: float,
+    hotwords: list[list[int]],
+    constraint: Constraint,
+    beam_size: int,
+) -> None:
+    """CTC, hotwords and a constraint together; rows may have fewer frames than forced tokens."""
+    tree = HotwordTree(hotwords, JOINTS)
+    options = SearchOptions(beam_size, EOS, constraints=[constraint])
+
+    def search(places: range) -> list[list[Hypothesis]]:
+        decoders, frames, max_lens = zip(*[rows[place] for place in places], strict=True)
+        scorers = [
+            WeightedScorer(CtcPrefixScorer(frames, BLANK, EOS), weight),
+            WeightedScorer(HotwordScorer(tree, len(places)), 1.5, is_additive=True),
+        ]
+        return BeamSearch(options, scorers=scorers).run(TableDecoder(decoders), max_lens)
+
+    together = search(range(len(rows)))
+    for place, hypotheses in enumerate(together):
+        (alone,) = search(range(place, place + 1))
+        assert [beam_of(h) for h in hypotheses] == [beam_of(h) for h in alone]
+        for actual, expected in zip(hypotheses, alone, strict=True):
+            assert actual.score == pytest.approx(expected.score, abs=1e-9)
+            assert actual.token_logprobs == pytest.approx(expected.token_logprobs, abs=1e-9)

@@ -14,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wavellama.audio.chunks import MARGIN_SAMPLES, MAX_GAP_SAMPLES, Chunk, cut_at_silence, cut_fixed
+from wavellama.audio.chunks import (
+    MARGIN_SAMPLES,
+    MAX_GAP_SAMPLES,
+    Chunk,
+    HeldAudio,
+    cut_at_silence,
+    cut_fixed,
+)
 from wavellama.audio.load import load_audio
 from wavellama.audio.vad import VadOptions, detect_speech
 from wavellama.errors import ConfigError
@@ -49,6 +56,34 @@ def _blocks(audio: Tensor, size: int) -> Iterator[Tensor]:
 
 def _spans(chunks: list[Chunk]) -> list[tuple[int, int]]:
     return [(chunk.start, chunk.end) for chunk in chunks]
+
+
+# Margins
+
+
+@pytest.mark.parametrize(
+    ("next_start", "room", "before", "after"),
+    [
+        pytest.param(None, 9_999, MARGIN_SAMPLES, MARGIN_SAMPLES, id="enough"),
+        pytest.param(6_000, 9_999, MARGIN_SAMPLES, 0, id="speech goes on"),
+        pytest.param(6_100, 9_999, MARGIN_SAMPLES, 50, id="half the silence"),
+        pytest.param(None, MARGIN_SAMPLES + 7, MARGIN_SAMPLES, 7, id="what fits"),
+        pytest.param(None, 7, 7, 0, id="little fits"),
+        pytest.param(None, 0, 0, 0, id="nothing fits"),
+    ],
+)
+def test_margins(next_start: int | None, room: int, before: int, after: int) -> None:
+    held = HeldAudio()
+    held.append(torch.zeros(16_000))
+    start, end = held.with_margin(5_000, 6_000, next_start, 1_000 + room)
+    assert (5_000 - start, end - 6_000) == (before, after)
+
+
+def test_margins_end_where_the_audio_does() -> None:
+    held = HeldAudio()
+    held.append(torch.zeros(16_000))
+    held.drop_before(4_990)
+    assert held.with_margin(5_000, 15_980, None, 16_000) == (4_990, 16_000)
 
 
 # At silences

@@ -310,7 +310,7 @@ def test_an_array_whose_layout_cannot_be_told(shape: tuple[int, ...]) -> None:
     assert str(shape) in _error(_as_dict(np.zeros(shape, "f4"))).reason
 
 
-@pytest.mark.parametrize("rate", [0, -16000, 16000.0, "16000", None])
+@pytest.mark.parametrize("rate", [0, -16000, 16000.5, "16000", None])
 def test_a_sample_rate_that_is_none(rate: object) -> None:
     assert repr(rate) in _error(_as_dict(_tone(SAMPLE_RATE), rate)).reason
 

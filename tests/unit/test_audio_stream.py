@@ -115,16 +115,6 @@ def test_too_short_is_known_at_the_end() -> None:
     assert len(_streamed(_as_dict(_noise(401), SAMPLE_RATE), 0.01)) == 401
 
 
-def test_a_rate_that_changes_within_the_file(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "a.mp3", _noise(32_000), 32_000)
-    soundfile.write(tmp_path / "b.mp3", _noise(44_100), 44_100)
-    both = tmp_path / "both.mp3"
-    both.write_bytes((tmp_path / "a.mp3").read_bytes() + (tmp_path / "b.mp3").read_bytes())
-    with pytest.raises(AudioError, match="rate changes") as caught:
-        list(stream_audio(both))
-    assert caught.value.source == str(both)
-
-
 # File objects
 
 

@@ -17,6 +17,7 @@ class Finalizer:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)  # here Python would raise, and drop what it raised
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 {before}
 with ended_by_interrupt():
     {during}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from wavellama.cli.main import create_parser
-from wavellama.cli.pipeline_options import PIPELINE_OPTIONS, to_options
+from wavellama.cli.pipeline_options import PIPELINE_OPTIONS, create_pipeline, to_options
 from wavellama.errors import ConfigError
 from wavellama.pipeline.options import TranscribeOptions
 
@@ -72,6 +72,33 @@ def test_hypotheses_to_return_are_not_beams() -> None:
     assert (chosen.nbest, chosen.beam.nbest) == (3, 4)
 
 
+def test_as_many_beams_as_hypotheses_to_return() -> None:
+    """``--nbest 5`` alone was once an error that did not say how many beams there must be."""
+    assert parse("--nbest", "5").beam.nbest == 5
+    assert parse("--nbest", "1").search is None
+    with pytest.raises(ConfigError, match="`--nbest 5` needs as many beams, but `--beam` is 2"):
+        parse("--nbest", "5", "--beam", "2")
+    with pytest.raises(ConfigError, match="`nbest` must lie between 1 and"):
+        parse("--nbest", "0")
+
+
+@pytest.mark.parametrize("words", [("--nbest", "2"), ("--word-timestamps",), ("--aligner", "x")])
+def test_live_offers_nothing_that_it_does_not_print(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(*words, command="live")
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", "hpu", "mps"])
+def test_a_device_that_is_not_there_is_one_sentence(name: str) -> None:
+    """Of the card no weights are loaded: there is none."""
+    words = ["transcribe", "a.wav", "--model", "no_such_card", "--device", name]
+    with pytest.raises(ConfigError, match=rf"`--device {name}` cannot be used \(.{{5,200}}\)"):
+        create_pipeline(create_parser().parse_args(words))
+
+
 def test_an_impossible_search_is_one_sentence() -> None:
     with pytest.raises(ConfigError, match=r"The search is impossible: .*nbest"):
         parse("--beam", "0")
@@ -80,7 +107,6 @@ def test_an_impossible_search_is_one_sentence() -> None:
 def test_options_of_live_audio() -> None:
     chosen = parse("--update-seconds", "0.5", "--endpoint-seconds", "0.9", command="live")
     assert (chosen.update_secs, chosen.endpoint_secs) == (0.5, 0.9)
-    assert chosen.normalization == "causal"
 
 
 def test_hotwords_may_stand_in_a_file(tmp_path: Path) -> None:

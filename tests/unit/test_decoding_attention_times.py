@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from tests.tones import CONVOLUTIONS, FILTER_BANKS
 from wavellama.batch import AsrBatch, Example
 from wavellama.decoding import attention_times as module
 from wavellama.decoding.attention_times import NUM_HEADS, attention_times
+from wavellama.decoding.examples import embed_after, read_examples
 from wavellama.errors import BatchError, ContextTooLongError, DecodingError
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.units import samples_to_seconds
@@ -186,6 +188,23 @@ def test_heads_that_follow_the_audio_are_chosen() -> None:
     expected = torch.eye(num_positions)[targets]
     expected = (expected + torch.eye(num_positions)[torch.cat([targets[:1], targets[:-1]])]) / 2
     torch.testing.assert_close(attention, expected, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("variant", ["zero_shot", "text_only"])
+def test_examples_that_were_read_before_change_nothing(variant: str) -> None:
+    model = model_of(variant, 2)
+    batch = batch_of(model)
+    assert batch.examples is not None
+    prefix = read_examples(model, batch.examples[0])
+    bare = replace(batch, examples=None)
+    tokens = [4, 5, 6, 7]
+    assert attention_times(model, bare, tokens, prefix) == attention_times(model, batch, tokens)
+    with torch.no_grad():
+        (old, new) = (
+            module._follow(model, prompt, tokens).attention()
+            for prompt in (module._embed_prompt(model, batch), embed_after(model, bare, prefix))
+        )
+    torch.testing.assert_close(new, old)
 
 
 # Paths and seconds

@@ -9,7 +9,7 @@ import pytest
 from tests.fakes import LID, SMALL, Utterances, make_waveforms, merge, tiny_model
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generate
 from wavellama.decoding import prompt_search
-from wavellama.errors import ConfigError
+from wavellama.errors import BatchError, ConfigError
 from wavellama.search.beam import Row
 from wavellama.search.speculative import SpeculativeSearch
 
@@ -90,5 +90,20 @@ def test_drafts_need_a_greedy_search(overrides: dict[str, float]) -> None:
 
 
 def test_drafts_from_elsewhere_do_not_stream() -> None:
-    with pytest.raises(ConfigError, match="not streaming"):
+    with pytest.raises(ConfigError, match="`drafts` needs a model that is not streaming"):
         generate(model_with_head(**STREAMING), ROWS.batch(), GREEDY, drafts=[[], [], []])
+
+
+@pytest.mark.parametrize(
+    ("drafts", "message"),
+    [
+        ([[4]], "There are 1 drafts for 3 rows"),
+        ([[4]] * 4, "There are 4 drafts for 3 rows"),
+        ([[4], [5, 12], []], "draft of row 1 has the token 12, but the vocabulary has 12 tokens"),
+        ([[4], [], [-1]], "draft of row 2 has the token -1"),
+    ],
+    ids=str,
+)
+def test_drafts_must_fit_the_batch(drafts: list[list[int]], message: str) -> None:
+    with pytest.raises(BatchError, match=message):
+        generate(model_with_head(), ROWS.batch(), GREEDY, drafts=drafts)

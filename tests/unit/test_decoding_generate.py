@@ -19,7 +19,8 @@ from wavellama import Wav2Vec2LlamaBeamSearchConfig, generate
 from wavellama.batch import AsrBatch, to_asr_batch
 from wavellama.decoding.generate import best_tokens
 from wavellama.decoding.step_decoder import ModuleStepDecoder
-from wavellama.errors import DecodingError
+from wavellama.errors import ConfigError, DecodingError
+from wavellama.model.outputs import SharedPrefix
 
 WAVEFORMS = make_waveforms([3000, 5000, 900])
 CONFIG = Wav2Vec2LlamaBeamSearchConfig(nbest=3, max_new_tokens=6)
@@ -53,6 +54,14 @@ def test_the_language_makes_a_difference() -> None:
         for lang in ("eng_Latn", "deu_Latn", None)
     }
     assert len(scores) == 3
+
+
+def test_streaming_models_refuse_what_they_cannot_use() -> None:
+    streaming = {"n_special_tokens": 3, "streaming_config": {"is_streaming": True}}
+    model = tiny_model(merge(merge(SMALL, LID), streaming))
+    for extras in ({"observer": lambda rows: None}, {"prefix": SharedPrefix(torch.zeros(3, 16))}):
+        with pytest.raises(ConfigError, match=f"`{next(iter(extras))}` needs a model that is not"):
+            generate(model, make_batch(WAVEFORMS), CONFIG, **extras)
 
 
 @pytest.mark.parametrize("training", [True, False])

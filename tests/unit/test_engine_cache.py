@@ -13,6 +13,7 @@ def create_cache(*lens: int) -> KeyValueCache:
 
 
 def step(cache: KeyValueCache, num_hyps: int) -> torch.Tensor:
+    cache.reserve(num_hyps)
     places = cache.take_places(num_hyps)
     cache.visible.scatter_(2, places[..., None], True)
     return places
@@ -48,6 +49,7 @@ def test_places_of_ended_hypotheses_are_used_again() -> None:
         step(cache, 4)
     assert cache.visible.sum(-1).tolist() == [[45, 45, 45, 45]]
     assert cache.visible.any(1).sum() == 5 + 40 + 3
+    assert cache.num_places == BUCKET
 
 
 def test_it_grows_by_a_little_where_it_is_full() -> None:
@@ -74,8 +76,19 @@ def test_rows_that_stay_keep_what_they_see() -> None:
     assert torch.equal(cache.values[1], -cache.keys[1])
 
 
+def test_hypotheses_fork_where_they_are() -> None:
+    cache = create_cache(5)
+    cache.fork(torch.zeros(1, 2, dtype=torch.int64))
+    step(cache, 2)
+    before, visible = cache.visible.data_ptr(), cache.visible.clone()
+    cache.fork(torch.tensor([[1, 0]]))
+    assert cache.visible.data_ptr() == before
+    assert torch.equal(cache.visible, visible[:, [1, 0]])
+
+
 @pytest.mark.parametrize("num_places", [1, BUCKET + 5])
 def test_as_many_places_as_asked_for_are_there(num_places: int) -> None:
     cache = create_cache(3)
+    cache.reserve(num_places)
     places = cache.take_places(num_places)
     assert places.tolist() == [[*range(3, 3 + num_places)]]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
+from wavellama.engine import linear
 from wavellama.engine.linear import (
+    BlockwiseLinear,
     Linear,
     PackedLinear,
     PlainLinear,
@@ -47,6 +50,20 @@ def test_packs_what_the_cpu_has_kernels_for() -> None:
     assert isinstance(create_linear([first.double()], "native"), PlainLinear)
 
 
+def test_packs_no_bfloat16_where_the_cpu_has_no_kernels_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """oneDNN refuses to pack it there."""
+    mkldnn = SimpleNamespace(
+        _is_mkldnn_bf16_supported=lambda: False,
+        _reorder_linear_weight=torch.ops.mkldnn._reorder_linear_weight,
+    )
+    monkeypatch.setattr(torch.ops, "mkldnn", mkldnn)
+    weight = create_weights()[0]
+    assert isinstance(create_linear([weight.bfloat16()], "native"), PlainLinear)
+    assert isinstance(create_linear([weight], "native"), PackedLinear)
+
+
 @pytest.mark.parametrize("num_rows", [1, 3, 4, 9])
 def test_a_large_product_of_few_vectors(num_rows: int) -> None:
     weight = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(0))
@@ -82,6 +99,24 @@ def test_int8_products_of_a_row_do_not_depend_on_the_others(kind: Int8Linear) ->
     together = product(seqs)
     for i in range(len(seqs)):
         torch.testing.assert_close(together[i], product(seqs[i : i + 1])[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [TwoDigitInt8Linear, WeightOnlyInt8Linear])
+@pytest.mark.parametrize("num_rows", [1, linear._BLOCK, 2 * linear._BLOCK + 1])
+def test_int8_products_of_many_vectors_are_made_in_blocks(kind: Int8Linear, num_rows: int) -> None:
+    weight = torch.randint(-127, 128, (24, 32)).to(torch.int8)
+    product, sizes = kind(weight, torch.rand(24)), list[int]()
+
+    def multiply(seqs: Tensor) -> Tensor:
+        sizes.append(len(seqs))
+        return product(seqs)
+
+    seqs = create_seqs(num_rows).bfloat16()
+    outputs = BlockwiseLinear(multiply, 24)(seqs)
+    assert max(sizes) <= linear._BLOCK
+    assert outputs.dtype == torch.bfloat16
+    torch.testing.assert_close(outputs, product(seqs))
+    assert isinstance(create_int8_linear(weight.float()), BlockwiseLinear)
 
 
 def test_int8_rounds_each_output_by_its_own_scale() -> None:

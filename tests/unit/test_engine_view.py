@@ -6,19 +6,26 @@ import gc
 import subprocess
 import sys
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import pytest
 import torch
 from fairseq2.models.transformer_lm import StandardTransformerLMDecoder
+from torch.nn.modules.module import register_module_forward_hook
 
 from tests.fakes import SMALL, make_batch, make_waveforms, tiny_model
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, generate
 from wavellama.decoding.engine_view import find_engine
-from wavellama.decoding.step_decoder import ModuleStepDecoder, create_step_decoder
-from wavellama.engine import EngineStepDecoder
+from wavellama.decoding.step_decoder import (
+    ModuleStepDecoder,
+    create_step_decoder,
+    create_verifier,
+)
+from wavellama.engine import EngineStepDecoder, EngineVerifier
 from wavellama.errors import ConfigError
 
+NATIVE = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=6)
 INT8 = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=6, weights="int8")
 
 
@@ -54,6 +61,47 @@ def test_a_changed_weight_is_seen(name: str) -> None:
     assert generate(model, make_batch(waveforms))[0][0].score == pytest.approx(before[0][0].score)
 
 
+@pytest.mark.parametrize("precision", ["native", "int8"])
+def test_a_write_that_nobody_counts_is_seen(precision: Literal["native", "int8"]) -> None:
+    """As a running mean of weights is written, say."""
+    model = tiny_model(SMALL, dtype=torch.float32)
+    engine = find_engine(model, precision)
+    for name in ("llama_decoder.layers.0.self_attn.q_proj.weight", "final_proj.weight"):
+        assert find_engine(model, precision) is engine
+        weight = dict(model.named_parameters())[name]
+        version = weight._version
+        weight.data.mul_(0.99)
+        assert weight._version == version
+        assert find_engine(model, precision) is not engine
+        engine = find_engine(model, precision)
+
+
+def test_hooks_of_all_kinds_are_run() -> None:
+    model, calls = tiny_model(SMALL), list[object]()
+    for register in (
+        model.final_proj.register_forward_hook,
+        model.llama_decoder.register_forward_pre_hook,
+        register_module_forward_hook,
+    ):
+        calls.clear()
+        handle = register(lambda *args: calls.append(args[0]))
+        assert find_engine(model) is None
+        generate(model, make_batch(make_waveforms([3000])), NATIVE)
+        handle.remove()
+        assert calls
+    assert find_engine(model) is not None
+
+
+def test_hooks_on_attention_weights_are_not_passed_over() -> None:
+    """fairseq2's modules then say themselves whether their attention can give weights."""
+    model = tiny_model(SMALL)
+    attention = cast("Any", model.llama_decoder).layers[0].self_attn
+    handle = attention.register_attn_weight_hook(lambda module, seqs, weights: None)
+    assert find_engine(model) is None
+    handle.remove()
+    assert find_engine(model) is not None
+
+
 def test_an_engine_goes_with_its_model() -> None:
     model = tiny_model(SMALL, dtype=torch.float32, sharpness=4.0)
     engine = weakref.ref(find_engine(model) or model)
@@ -67,6 +115,8 @@ def test_decoders_of_others_run_by_their_modules() -> None:
     prompt = torch.zeros(3, model.model_dim, dtype=torch.float64)
     assert isinstance(create_step_decoder(model, [prompt]), ModuleStepDecoder)
     assert isinstance(create_step_decoder(tiny_model(SMALL), [prompt]), EngineStepDecoder)
+    assert create_verifier(model, [prompt]) is None
+    assert isinstance(create_verifier(tiny_model(SMALL), [prompt]), EngineVerifier)
 
 
 def test_int8_of_a_decoder_of_others_is_refused() -> None:
@@ -75,12 +125,17 @@ def test_int8_of_a_decoder_of_others_is_refused() -> None:
         generate(own_decoder_model(), batch, INT8)
 
 
+@pytest.mark.parametrize("create", [create_step_decoder, create_verifier])
+def test_int8_on_another_device_is_refused_in_one_sentence(create: Callable[..., object]) -> None:
+    with pytest.raises(ConfigError, match="CPU only, but the weights are on meta"):
+        create(tiny_model(SMALL).to("meta"), [torch.zeros(3, 16)], "int8")
+
+
 def test_int8_decodes_nearly_the_same() -> None:
     model = tiny_model(SMALL, dtype=torch.float32, sharpness=4.0)
     batch = make_batch(make_waveforms([3000, 5000], seed=3, dtype=torch.float32))
-    native = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=6)
     for row, expected in zip(
-        generate(model, batch, INT8), generate(model, batch, native), strict=True
+        generate(model, batch, INT8), generate(model, batch, NATIVE), strict=True
     ):
         assert row[0].score == pytest.approx(expected[0].score, abs=0.2)
         assert row[0].score != expected[0].score  # it did round

@@ -8,10 +8,10 @@ from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.nn import BatchLayout
 from torch import Tensor
 
-from tests.fakes import tiny_model
+from tests.fakes import LID, SMALL, merge, tiny_model
 from wavellama.decoding.generate import generate
 from wavellama.decoding.generator import Wav2Vec2LlamaGenerator
-from wavellama.errors import BatchError
+from wavellama.errors import BatchError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 
 CONFIG = Wav2Vec2LlamaBeamSearchConfig(nbest=3, max_new_tokens=6)
@@ -70,6 +70,13 @@ def test_step_hooks_see_every_step_until_removed(generator: Wav2Vec2LlamaGenerat
     before = len(seen)
     generator.generate_batch(audio_batch())
     assert len(seen) == before
+
+
+def test_streaming_models_take_no_step_hooks() -> None:
+    streaming = {"n_special_tokens": 3, "streaming_config": {"is_streaming": True}}
+    generator = Wav2Vec2LlamaGenerator(tiny_model(merge(merge(SMALL, LID), streaming)), CONFIG)
+    with pytest.raises(ConfigError, match="not streaming"):
+        generator.register_step_hook(lambda prompt_indices, seqs, step_scores, prefill: None)
 
 
 def test_hooks_do_not_change_the_result(generator: Wav2Vec2LlamaGenerator) -> None:

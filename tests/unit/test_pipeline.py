@@ -108,6 +108,13 @@ def test_languages_may_be_one_for_all_or_one_or_none_for_each(
     assert given != plain, "the language has an effect"
 
 
+@pytest.mark.parametrize("code", ["de", "deu", "de-DE", "DEU_latn"])
+def test_transcripts_have_the_models_own_code(pipeline: ASRInferencePipeline, code: str) -> None:
+    clip = {"waveform": noise(0.5), "sample_rate": RATE}
+    (transcript,) = pipeline.stream_results(clip, lang=code)
+    assert transcript.segments[0].language == transcript.language == "deu_Latn"
+
+
 def test_bad_languages_are_told_before_any_audio_is_read(pipeline: ASRInferencePipeline) -> None:
     with pytest.raises(UnknownLanguageError, match="deu_Latn"):
         pipeline.transcribe(["missing.wav"], lang="deu_Latin")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,13 @@ from wavellama import (
     TranscribeOptions,
     Wav2Vec2LlamaModel,
 )
+from wavellama.audio.chunks import Chunk
 from wavellama.audio.load import load_audio
 from wavellama.errors import AudioError, BatchError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.pipeline.live import LiveUpdate
+from wavellama.pipeline.jobs import Clip
+from wavellama.pipeline.live import STEP, LiveSession, LiveUpdate
+from wavellama.pipeline.recogniser import Recognition
 
 MINI = Path(__file__).parents[2] / "assets/corpora/mini"
 
@@ -105,6 +110,49 @@ def test_speech_without_silences_is_cut() -> None:
     assert all(segment.end - segment.start <= 2.0 + 1e-6 for segment in segments)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"chunk_secs": 2.0, "endpoint_secs": 60.0}, {"endpoint_secs": 0.1}]
+)
+def test_pieces_have_nothing_in_common(changes: dict[str, float]) -> None:
+    """Their margins once reached into the speech before and after them."""
+    session = create_pipeline().live(options(update_secs=3600.0, **changes))
+    chunks: list[Chunk] = []
+    recogniser = session._listener._recogniser  # type: ignore[attr-defined]
+    recognise = recogniser.recognise
+
+    def listen(clips: Sequence[Clip]) -> list[Recognition]:
+        chunks.extend(clip.chunk for clip in clips)
+        found: list[Recognition] = recognise(clips)
+        return found
+
+    recogniser.recognise = listen
+    session.feed(speech()[: 8 * RATE])
+    session.finish()
+    assert len(chunks) > 3
+    assert all(first.end <= second.start for first, second in pairwise(chunks))
+    assert all(len(chunk.waveform) <= changes.get("chunk_secs", 8.0) * RATE for chunk in chunks)
+
+
+def test_what_was_heard_when_it_was_interrupted_is_not_heard_again() -> None:
+    heard: list[float] = []
+
+    class Interrupted:
+        def hear(self, samples: Tensor) -> None:
+            heard.extend(samples.tolist())
+            if len(heard) == 2 * STEP:
+                raise KeyboardInterrupt
+
+        def end(self) -> LiveUpdate:
+            return LiveUpdate(0.0, (), "")
+
+    session, audio = LiveSession(Interrupted()), torch.arange(3.0 * STEP)
+    with pytest.raises(KeyboardInterrupt):
+        session.feed(audio[: 2 * STEP + 9])
+    session.feed(audio[2 * STEP + 9 :])
+    session.finish()
+    assert heard == audio.tolist()
+
+
 def test_a_streaming_model_says_live_what_it_says_of_the_file() -> None:
     pipeline = create_pipeline("streaming")
     audio = torch.from_numpy(noise(3.3))
@@ -174,7 +222,7 @@ def test_what_is_kept_of_the_audio_does_not_grow() -> None:
     session = pipeline.live(options())
     session.feed(torch.zeros(20 * RATE))
     listener = session._listener
-    assert len(listener._audio) < RATE  # type: ignore[attr-defined]
+    assert len(listener._audio._samples) < RATE  # type: ignore[attr-defined]
 
 
 def test_a_streaming_model_cannot_be_normalised_by_what_is_not_there_yet() -> None:

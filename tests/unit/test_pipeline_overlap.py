@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wavellama.pipeline.overlap import Seam, find_seam, join_windows
-from wavellama.transcript.types import Segment, Word
+from wavellama.transcript.types import Alternative, Segment, Word
 
 
 def segment(text: str, start: float, end: float, words: tuple[Word, ...] = ()) -> Segment:
@@ -49,6 +51,23 @@ def test_characters_are_words_where_there_are_no_spaces() -> None:
     right = Segment(text="天気がいいですね", start=4.0, end=10.0, language="jpn_Jpan")
     joined = join_windows(left, right, (4.0, 6.0))
     assert [part.text for part in joined] == ["今日は天気が", "いいですね"]
+
+
+@pytest.mark.parametrize("is_timed", [False, True])
+def test_what_is_known_of_the_whole_window_is_not_said_of_a_part(is_timed: bool) -> None:
+    left = timed(("one", 7.0), ("two", 8.3))
+    right = timed(("two", 8.3), ("three", 11.0))
+    known = {
+        "tokens": (5, 6),
+        "avg_logprob": -0.1,
+        "confidence": 0.9,
+        "alternatives": (Alternative("two three", -0.2),),
+    } | ({} if is_timed else {"words": ()})
+    parts = [replace(one, **known) for one in (left, right)]  # type: ignore[arg-type]
+    whole, cut = join_windows(parts[0], parts[1], (8.0, 10.0))
+    assert whole == parts[0]
+    assert (cut.text, cut.tokens, cut.alternatives, cut.avg_logprob) == ("three", (), (), None)
+    assert cut.confidence == (0.5 if is_timed else None)
 
 
 def test_word_times_decide_where_there_are_some() -> None:

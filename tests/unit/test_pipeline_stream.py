@@ -97,7 +97,8 @@ def test_long_audio_is_cut_into_windows_that_overlap(pipeline: ASRInferencePipel
     heard: list[float] = []
     options = TranscribeOptions(search=SEARCH, vad=False, chunk_secs=2.0)
     (transcript,) = pipeline.stream_results([clip(9.0)], options, on_progress=heard.append)
-    assert sum(heard) == pytest.approx(9.0 + 5 * 0.5), "six windows, half a second in common"
+    assert len(heard) >= 6, "half a second in common"
+    assert sum(heard) == pytest.approx(9.0), "what two windows have heard counts once"
     assert transcript.duration == pytest.approx(9.0)
     starts = [segment.start for segment in transcript.segments]
     assert starts == sorted(set(starts))
@@ -144,10 +145,17 @@ def test_bad_inputs_are_told_after_the_last_transcript(
     assert all(caught.value.texts[i] for i in (0, 2))
 
 
-def test_progress_is_the_audio_that_was_recognised(pipeline: ASRInferencePipeline) -> None:
+@pytest.mark.parametrize("vad", [None, True])
+def test_progress_is_the_audio_that_is_done_silences_included(
+    pipeline: ASRInferencePipeline, vad: bool | None
+) -> None:
     heard: list[float] = []
-    list(pipeline.stream_results([clip(0.5), clip(1.0)], on_progress=heard.append))
-    assert sum(heard) == pytest.approx(1.5)
+    silence, word = torch.zeros(2 * RATE), load_audio(speech()[0])
+    spoken = {"waveform": torch.cat([silence, word, silence]), "sample_rate": RATE}
+    options = TranscribeOptions(search=SEARCH, vad=vad)
+    transcripts = pipeline.stream_results([clip(0.5), spoken], options, on_progress=heard.append)
+    assert sum(transcript.duration for transcript in transcripts) == pytest.approx(sum(heard))
+    assert sum(heard) > 4.5
 
 
 def test_audio_is_read_when_it_is_needed(pipeline: ASRInferencePipeline, tmp_path: Path) -> None:
@@ -203,6 +211,8 @@ def test_causal_normalisation_is_another_result() -> None:
         ({"lang": "german"}, UnknownLanguageError, "deu_Latn"),
         ({"languages": ("deu_Latn", "xxx_Latn")}, UnknownLanguageError, "xxx_Latn"),
         ({"script": "Latin"}, ConfigError, "Latn"),
+        ({"hotwords": "Lovelace"}, ConfigError, r"write \('Lovelace',\), not 'Lovelace'"),
+        ({"languages": "eng_Latn"}, ConfigError, r"write \('eng_Latn',\)"),
     ],
 )
 def test_options_out_of_range_are_refused(
@@ -210,6 +220,11 @@ def test_options_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(error, match=words):
         TranscribeOptions(**{"search": SEARCH, **options})
+
+
+def test_lists_of_strings_become_tuples() -> None:
+    options = TranscribeOptions(hotwords=["Ada"], languages=["eng", "deu"])  # type: ignore[arg-type]
+    assert (options.hotwords, options.languages) == (("Ada",), ("eng", "deu"))
 
 
 def test_what_the_model_cannot_do_is_told_before_any_audio_is_read() -> None:
@@ -235,10 +250,9 @@ def test_audio_that_comes_once_cannot_be_normalised_as_a_whole_by_streaming_mode
     assert transcript.duration == pytest.approx(1.2)
 
 
-def test_the_search_is_that_of_the_pipeline_where_the_options_have_none() -> None:
+@pytest.mark.parametrize("nbest", [2, 3])
+def test_the_search_is_that_of_the_pipeline_with_as_many_beams_as_are_needed(nbest: int) -> None:
     pipeline = create_pipeline()
     assert pipeline.beam_search_config.nbest == 2
-    (transcript,) = pipeline.stream_results(clip(0.7), TranscribeOptions(nbest=2))
-    assert len(transcript.segments[0].alternatives) == 2
-    with pytest.raises(ConfigError, match="`nbest` must lie between 1 and 2"):
-        list(pipeline.stream_results(clip(0.7), TranscribeOptions(nbest=3)))
+    (transcript,) = pipeline.stream_results(clip(0.7), TranscribeOptions(nbest=nbest))
+    assert len(transcript.segments[0].alternatives) == nbest

@@ -14,11 +14,13 @@ from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig, create_wav2vec2_asr_
 
 from tests.fakes import arch_config, tiny_model
 from tests.unit.test_pipeline import RATE, create_pipeline, noise
-from wavellama import ASRInferencePipeline, TranscribeOptions, Transcript
+from wavellama import ASRInferencePipeline, ContextExample, TranscribeOptions, Transcript
 from wavellama.audio.load import AudioInput
-from wavellama.errors import ConfigError
+from wavellama.batch import AsrBatch
+from wavellama.decoding import examples, language
+from wavellama.errors import ConfigError, TranscriptionError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.pipeline import recogniser
+from wavellama.pipeline import checks, recogniser
 
 SEARCH = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=12)
 
@@ -92,6 +94,46 @@ def test_a_language_is_detected_among_those_that_may_be() -> None:
     assert told.text == transcript.text, "what is detected is decoded with"
 
 
+def test_languages_that_are_given_are_not_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers: list[int] = []
+    detect = language.detect_languages
+
+    def count(model: Any, batch: AsrBatch, *args: Any, **config: Any) -> Any:
+        numbers.append(batch.num_rows)
+        return detect(model, batch, *args, **config)
+
+    monkeypatch.setattr(recogniser, "detect_languages", count)
+    pipeline, options = create_pipeline(), TranscribeOptions(languages=("eng_Latn", "fra_Latn"))
+    first, second = pipeline.stream_results([SPEECH] * 2, options, lang=[None, "de"])
+    assert first.language in options.languages
+    assert first.language_probability is not None
+    assert (second.language, second.language_probability) == ("deu_Latn", None)
+    (told,) = pipeline.stream_results(SPEECH, lang="deu_Latn")
+    assert second.text == told.text
+    assert len(list(pipeline.stream_results(SPEECH, options, lang="deu_Latn"))) == 1
+    assert numbers == [1]
+
+
+def test_examples_are_encoded_once_for_words_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = create_pipeline("zero_shot")
+    embedded: list[int] = []
+    embed = examples._embed
+
+    def count(model: Any, clips: Any) -> Any:
+        embedded.append(len(clips))
+        return embed(model, clips)
+
+    monkeypatch.setattr(examples, "_embed", count)
+    example = ContextExample(SPEECH, "ab")
+    options = TranscribeOptions(search=SEARCH, word_timestamps=True)
+    inputs: list[AudioInput] = [
+        {"waveform": noise(0.5 + i, i), "sample_rate": RATE} for i in range(3)
+    ]
+    transcripts = list(pipeline.stream_results(inputs, options, examples=[example]))
+    assert any(segment.words for one in transcripts for segment in one.segments)
+    assert len(embedded) == 2, "once for the texts, and once for the times"
+
+
 def test_hotwords_and_scripts_steer_the_text() -> None:
     pipeline = create_pipeline()
     plain = transcribe(pipeline).text
@@ -105,19 +147,56 @@ def test_hotwords_and_scripts_steer_the_text() -> None:
         transcribe(pipeline, script="Cyrl")
 
 
+def greedy(**fields: Any) -> dict[str, Any]:
+    return {"search": Wav2Vec2LlamaBeamSearchConfig(nbest=1, **fields)}
+
+
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("kind", "options", "words"),
     [
-        ({"hotwords": ("a",)}, "`hotwords` cannot be used"),
-        ({"script": "Latn"}, "`script` cannot be used"),
-        ({"search": SEARCH}, "beams"),
-        ({"search": SEARCH, "nbest": 2}, "`nbest` cannot be used"),
+        ("ctc", {"hotwords": ("a",)}, "`hotwords` cannot be used"),
+        ("ctc", {"script": "Latn"}, "`script` cannot be used"),
+        ("ctc", {"search": SEARCH}, "beams"),
+        ("ctc", {"search": SEARCH, "nbest": 2}, "`nbest` cannot be used"),
+        ("ctc", {"draft_model": "x"}, "`draft_model` cannot be used"),
+        ("ctc", greedy(ctc_weight=0.3), "ctc_weight` cannot be used"),
+        ("ctc", greedy(ctc_draft=True), "ctc_draft` cannot be used"),
+        ("ctc", greedy(weights="int8"), "int8"),
+        ("ctc", {"normalization": "causal"}, "reads each piece of a file as a whole"),
+        ("head", {"normalization": "causal"}, "reads each piece of a file as a whole"),
+        ("head", {"aligner": "omniASR_CTC_300M"}, "Without `word_timestamps`"),
+        ("streaming", {"vad": False}, "cuts audio by itself: `vad`"),
+        ("streaming", {"chunk_secs": 10.0}, "cuts audio by itself: `chunk_secs`"),
+        ("streaming", {"draft_model": "x"}, "`draft_model` cannot be used"),
+        ("streaming", {"languages": ("eng_Latn",)}, r"\(give `lang`\)"),
     ],
 )
-def test_a_ctc_model_refuses_what_it_cannot_do(options: dict[str, Any], words: str) -> None:
-    fields = {"search": Wav2Vec2LlamaBeamSearchConfig(nbest=1), **options}
+def test_a_model_refuses_what_it_cannot_do(kind: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        transcribe(ctc_pipeline(), **fields)
+        transcribe(PIPELINES[kind](), **{**greedy(), **options})
+
+
+@pytest.mark.parametrize("kind", PIPELINES)
+def test_options_that_say_nothing_fit_all_models(kind: str) -> None:
+    pipeline = PIPELINES[kind]()
+    checks.check_options(pipeline.model, TranscribeOptions(), is_live=False)
+    checks.check_options(pipeline.model, TranscribeOptions(), is_live=True)
+    pipeline.live(TranscribeOptions(update_secs=0.5))
+
+
+def test_live_audio_is_always_cut_in_silences() -> None:
+    with pytest.raises(ConfigError, match="where somebody pauses"):
+        create_pipeline().live(TranscribeOptions(vad=False))
+
+
+@pytest.mark.parametrize("kind", ["ctc", "attention"])
+def test_what_is_not_a_number_is_told_of_the_input(kind: str) -> None:
+    pipeline = PIPELINES[kind]()
+    with torch.no_grad():
+        next(iter(pipeline.model.final_proj.parameters())).fill_(torch.nan)
+    with pytest.raises(TranscriptionError, match="NaN") as caught:
+        transcribe(pipeline, **greedy())
+    assert list(caught.value.failures) == [0]
 
 
 def test_arrays_of_any_type_and_layout() -> None:

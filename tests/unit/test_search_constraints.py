@@ -174,9 +174,40 @@ def test_constraints_hold_over_the_joint_score() -> None:
             assert h.score > -math.inf
 
 
-def test_a_forced_prefix_that_the_frames_cannot_say_is_an_error() -> None:
+@pytest.mark.parametrize("beam_size", [1, 4])
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_a_forced_prefix_that_the_frames_cannot_say_is_left_to_the_decoder(
+    beam_size: int, weight: float
+) -> None:
+    """The row's text goes on to the decoder's EOS; the other row has frames enough."""
+    frames = [random_frames(n, 12, seed=4) for n in (2, 9)]
+    forced = [5, 6, 9]
+
+    def search(rows: Sequence[int]) -> list[list[Hypothesis]]:
+        scorer = CtcPrefixScorer([frames[row] for row in rows], BLANK, EOS)
+        options = SearchOptions(beam_size, EOS, constraints=[ForcedPrefix(forced)])
+        decoder = TableDecoder([scripted_row(SCRIPT)] * len(rows))
+        run = BeamSearch(options, scorers=[WeightedScorer(scorer, weight)])
+        return run.run(decoder, [9] * len(rows))
+
+    short, long = search([0, 1])
+    assert (short[0].tokens, short[0].finished) == ([5, 6, 9, 8], True)
+    assert -math.inf < short[0].score < 0.0
+    assert [h.tokens for h in short] == [h.tokens for h in search([0])[0]]
+    assert [h.tokens for h in long] == [h.tokens for h in search([1])[0]]
+    assert all(h.tokens[:3] == forced for h in (*short, *long))
+
+
+def test_without_eos_the_decoder_goes_on_where_the_frames_end() -> None:
     scorer = WeightedScorer(CtcPrefixScorer([random_frames(2, 12, seed=4)], BLANK, EOS), 0.5)
-    options = SearchOptions(4, EOS, constraints=[ForcedPrefix([7, 8, 9])])
+    options = SearchOptions(3, EOS, constraints=[BannedTokens([EOS])])
+    (found,) = BeamSearch(options, scorers=[scorer]).run(TableDecoder([scripted_row(SCRIPT)]), [7])
+    assert {(len(h.tokens), h.stop_reason) for h in found} == {(7, "length")}
+
+
+def test_constraints_without_a_token_are_an_error_with_scorers_too() -> None:
+    scorer = WeightedScorer(CtcPrefixScorer([random_frames(2, 12, seed=4)], BLANK, EOS), 0.5)
+    options = SearchOptions(4, EOS, constraints=[ForcedPrefix([7, 8]), BannedTokens([8])])
     decoder = TableDecoder([scripted_row(SCRIPT)])
-    with pytest.raises(ConfigError, match=r"no token after the tokens \[7, 8\]"):
+    with pytest.raises(ConfigError, match=r"no token after the tokens \[7\]"):
         BeamSearch(options, scorers=[scorer]).run(decoder, [9])

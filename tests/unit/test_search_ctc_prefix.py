@@ -190,6 +190,13 @@ def test_scorers_share_the_score() -> None:
     assert [h.tokens for h in twin.run(TableDecoder(rows), [9])[0]] == [h.tokens for h in alone]
 
 
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_nan_of_the_decoder_is_an_error_at_any_weight(weight: float) -> None:
+    unknown = torch.full((VOCAB_SIZE,), math.nan, dtype=torch.float64)
+    with pytest.raises(DecodingError, match="NaN"):
+        _search([_frames(3, 4)], weight, 2, TableDecoder([lambda tokens: unknown]))
+
+
 def test_nan_of_a_scorer_is_an_error() -> None:
     frames = random_frames(3, VOCAB_SIZE, seed=2)
     frames[1, 4] = math.nan

@@ -43,6 +43,21 @@ def test_a_loop_longer_than_the_window_is_cut_where_it_began() -> None:
     assert GUARD.cut([1, 2, *[7, 8] * 200]) == 4
 
 
+def test_a_repetition_before_the_window_is_kept() -> None:
+    """The loop at the end is what is cut: neither a run nor a phrase said twice long before it."""
+    text = [(i * i * 31 + 7 * i) % 800 + 10 for i in range(150)]
+    for old in ([7] * 50, text[:25] * 2, [3, 4] * 60):
+        prefix = [*old, *text[25:125]]
+        assert GUARD.cut([*prefix, *[901, 902, 903] * 23]) == len(prefix) + 3
+
+
+def test_a_copy_that_began_before_the_window_counts() -> None:
+    """The window holds two copies of the period, less the first token, and a stray one."""
+    period = list(range(10, 35))
+    guard = RepetitionGuard(window=50, threshold=1.2)
+    assert guard.cut([5, 6, *period * 2, 9]) == 2 + len(period)
+
+
 @pytest.mark.parametrize("length", [0, 1, 99])
 def test_below_the_window_nothing_is_cut(length: int) -> None:
     assert GUARD.cut([7] * length) is None

@@ -41,12 +41,14 @@ def test_which_words_have_a_space_before_them() -> None:
     assert [word.spaced for word in split_words(" ab 你好 c")] == [False, True, False, True]
 
 
-@pytest.mark.parametrize("lang", ["kor_Hang", "KOR_HANG"])
+@pytest.mark.parametrize("lang", ["kor_Hang", "KOR_HANG", "ko-Hang-KR"])
 def test_a_script_with_spaces_keeps_foreign_characters_together(lang: str) -> None:
     assert texts("大韓民國은 나라", lang) == ["大韓民國은", "나라"]
 
 
-@pytest.mark.parametrize("lang", [None, "cmn_Hans", "jpn_Jpan", "CMN_hant"])
+@pytest.mark.parametrize(
+    "lang", [None, "cmn_Hans", "jpn_Jpan", "CMN_hant", "ja", "jpn", "zh_Hans_CN", "zh-hant-TW"]
+)
 def test_a_script_without_spaces_does_not(lang: str | None) -> None:
     assert texts("大韓 abc", lang) == ["大", "韓", "abc"]
 

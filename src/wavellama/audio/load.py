@@ -18,10 +18,12 @@ __all__ = ["AudioInput", "describe", "load_audio", "normalize"]
 def load_audio(source: AudioInput) -> Tensor:
     """Return the audio of ``source`` as a mono 16 kHz waveform in float32, not normalised. (T).
 
-    Any sample rate is resampled; channels are averaged.
+    Any sample rate is resampled; channels are averaged; both may change on the way. Silence stands
+    in for single packets that cannot be decoded.
 
     :raises AudioError: the source is missing, not audio, too short (25 ms or less), holds NaN or
-        infinite samples, or its layout cannot be told.
+        infinite samples, its layout cannot be told, or more than a tenth of its packets cannot be
+        decoded.
     """
     return torch.cat(list(stream_audio(source)))
 

@@ -6,17 +6,19 @@ Shapes: T samples, C channels.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import av
 import numpy as np
-import torch
 from torch import Tensor
 
+from wavellama.audio.packets import Piece, Samples, decode_audio
 from wavellama.errors import AudioError, ConfigError
 
 MIN_RATE: Final = 1_000
@@ -31,11 +33,6 @@ PIECE_SAMPLES: Final = 65_536
 
 DECODING_ERRORS: Final = (av.error.FFmpegError, OSError, ValueError)
 """What PyAV raises for files that it cannot read."""
-
-Samples: TypeAlias = "np.ndarray"
-
-Piece: TypeAlias = "tuple[Samples, int]"
-"""Mono samples (T) in float32, and their rate."""
 
 
 @runtime_checkable
@@ -81,10 +78,19 @@ class RawPcm:
 
 
 AudioInput: TypeAlias = (
-    "str | Path | bytes | bytearray | np.ndarray | BinaryFile | RawPcm | Mapping[str, object]"
+    "str | Path | bytes | bytearray | memoryview | np.ndarray | BinaryFile | RawPcm"
+    " | Mapping[str, object]"
 )
 """A path, encoded bytes (also as an array of int8 or uint8), a binary file with encoded audio, raw
-PCM, or a mapping with ``waveform`` (array or tensor) and ``sample_rate``."""
+PCM, or a mapping with ``waveform`` (array or tensor) and ``sample_rate``, which may also be called
+``array`` and ``sampling_rate``. A path may be that of a named pipe.
+
+Integers of an array are scaled by the range of their type. For int64, to which numpy turns lists of
+samples, that is the range of the smallest of 16, 32 and 64 bits that holds all samples."""
+
+WAVEFORM_KEYS: Final = ("waveform", "array")
+RATE_KEYS: Final = ("sample_rate", "sampling_rate")
+"""What the values of a mapping are called, here and by Hugging Face."""
 
 PCM_FORMATS: Final = {
     **{"u8": "u1", "s8": "i1", "s16le": "<i2", "s16be": ">i2", "s32le": "<i4", "s32be": ">i4"},
@@ -121,12 +127,26 @@ def read_pieces(source: AudioInput, piece_secs: float) -> Iterator[Piece]:
     return _decode(source, name)
 
 
-def open_container(source: AudioInput, name: str) -> av.container.InputContainer:
+@contextmanager
+def open_container(source: AudioInput, name: str) -> Iterator[av.container.InputContainer]:
     """Open encoded audio.
 
-    :raises AudioError: there is no such file, or ``source`` is of a type that holds no audio.
+    :raises AudioError: there is no such file, nothing is written into a pipe, or ``source`` is of a
+        type that holds no audio.
     """
-    return av.open(_openable(source, name), "r")
+    with ExitStack() as stack:
+        if is_pipe(source):
+            file: str | BinaryFile = stack.enter_context(_open_pipe(source, name))
+        else:
+            file = _openable(source, name)
+        yield stack.enter_context(av.open(file, "r"))
+
+
+def is_pipe(source: object) -> TypeGuard[str | Path]:
+    """Say whether ``source`` is the path of a pipe, such as a shell gives for ``<(command)``."""
+    if not isinstance(source, str | Path) or not os.path.exists(source):
+        return False
+    return stat.S_ISFIFO(os.stat(source).st_mode)
 
 
 # Encoded audio
@@ -138,24 +158,20 @@ def _decode(source: AudioInput, name: str) -> Iterator[Piece]:
         with open_container(source, name) as container:
             if not container.streams.audio:
                 raise AudioError(name, "the file has no audio stream.")
-            yield from _read_frames(container, name)
+            yield from decode_audio(container, name)
     except DECODING_ERRORS as ex:
         raise AudioError(name, f"the audio cannot be decoded ({ex}).") from ex
 
 
-def _read_frames(container: av.container.InputContainer, name: str) -> Iterator[Piece]:
-    # Packed, since PyAV crashes on planar frames of eight channels or more.
-    converter = av.AudioResampler(format="flt")
-    rate = 0
-    for frame in container.decode(audio=0):
-        if rate not in (0, frame.sample_rate):
-            raise AudioError(name, "the sample rate changes within the file.")
-        rate = frame.sample_rate
-        for packed in converter.resample(frame):
-            samples = packed.to_ndarray().reshape(-1, packed.layout.nb_channels)
-            yield samples.mean(1), rate
-    if rate == 0:
-        raise AudioError(name, "the file holds no audio samples.")
+@contextmanager
+def _open_pipe(path: str | Path, name: str) -> Iterator[BinaryFile]:
+    """Open a pipe that somebody writes into; others would be waited for for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        os.set_blocking(descriptor, True)
+        if not file.peek(1):
+            raise AudioError(name, "nothing is written into the pipe.")
+        yield file
 
 
 def _openable(source: AudioInput, name: str) -> str | BinaryFile:
@@ -163,10 +179,10 @@ def _openable(source: AudioInput, name: str) -> str | BinaryFile:
     if isinstance(source, str | Path):
         if not os.path.isfile(source):  # unlike Path.is_file, never raises for odd names
             raise AudioError(name, "there is no such file.")
-        return str(source)
+        return f"file:{source}"  # without the prefix, a colon in the name may mean a protocol
     if isinstance(source, np.ndarray) and source.dtype in (np.int8, np.uint8):
         return BytesIO(source.tobytes())
-    if isinstance(source, bytes | bytearray):
+    if isinstance(source, bytes | bytearray | memoryview):
         return BytesIO(source)
     if isinstance(source, BinaryFile):
         return _rewound(source, name)
@@ -224,6 +240,7 @@ def _read_fully(file: BinaryFile, size: int, name: str) -> bytes:
 
 def _read_mapping(source: Mapping[str, object], name: str) -> Iterator[Piece]:
     samples, sample_rate = read_array(source, name)
+    samples = _narrow(samples)
     for begin in range(0, len(samples), PIECE_SAMPLES):
         piece = to_float(samples[begin : begin + PIECE_SAMPLES])
         yield (piece if piece.ndim == 1 else piece.mean(1)), sample_rate
@@ -234,33 +251,61 @@ def read_array(source: Mapping[str, object], name: str) -> tuple[Samples, int]:
 
     :raises AudioError: a key is missing, or its value no audio.
     """
-    if "waveform" not in source or "sample_rate" not in source:
-        keys = sorted(map(str, source))
-        raise AudioError(name, f"needs `waveform` and `sample_rate`, but has {keys}.")
-    sample_rate = check_rate(source["sample_rate"], name)
-    waveform = source["waveform"]
-    if isinstance(waveform, Tensor):
-        waveform = waveform.detach().cpu()
-        waveform = waveform.float() if waveform.dtype == torch.bfloat16 else waveform
-    samples = np.asarray(waveform)
+    sample_rate = check_rate(_value(source, RATE_KEYS, name), name)
+    samples = _to_array(_value(source, WAVEFORM_KEYS, name), name)
     if samples.dtype.kind not in "fiu":
         raise AudioError(name, f"the waveform must hold numbers, but holds {samples.dtype}.")
     return _time_first(samples, name), sample_rate
 
 
+def _value(source: Mapping[str, object], keys: tuple[str, ...], name: str) -> object:
+    """Return the value of the first of ``keys`` that there is."""
+    for key in keys:
+        if key in source:
+            return source[key]
+    raise AudioError(
+        name,
+        "needs `waveform` and `sample_rate` (or `array` and `sampling_rate`), but has"
+        f" {sorted(map(str, source))}.",
+    )
+
+
+def _to_array(waveform: object, name: str) -> Samples:
+    try:
+        if isinstance(waveform, Tensor):
+            waveform = waveform.detach().cpu()
+            # numpy does not know all of torch's types of floats
+            waveform = waveform.float() if waveform.is_floating_point() else waveform
+        return np.asarray(waveform)
+    except (TypeError, ValueError, RuntimeError) as ex:
+        raise AudioError(name, f"the waveform cannot be read as an array ({ex}).") from ex
+
+
+def _narrow(samples: Samples) -> Samples:
+    """Return int64 as the smallest of int16, int32 and int64 that holds all samples."""
+    if samples.dtype.kind != "i" or samples.dtype.itemsize < 8 or not samples.size:
+        return samples
+    lowest = min(samples.min(), -1 - samples.max())
+    dtype = np.promote_types(np.min_scalar_type(lowest), np.int16)
+    return samples.astype(dtype, copy=False)
+
+
 def check_rate(sample_rate: object, name: str) -> int:
-    """Return the sample rate if it can be believed.
+    """Return the sample rate if it can be believed; 22050.0 is as good as 22050.
 
     :raises AudioError: it cannot.
     """
-    valid = isinstance(sample_rate, int | np.integer) and not isinstance(sample_rate, bool)
-    if not valid or not MIN_RATE <= int(str(sample_rate)) <= MAX_RATE:
-        raise AudioError(
-            name,
-            f"the sample rate must be a whole number from {MIN_RATE} to {MAX_RATE},"
-            f" but is {sample_rate!r}.",
-        )
-    return int(str(sample_rate))
+    if (
+        isinstance(sample_rate, int | float | np.integer | np.floating)
+        and MIN_RATE <= sample_rate <= MAX_RATE
+        and sample_rate == int(sample_rate)
+    ):
+        return int(sample_rate)
+    raise AudioError(
+        name,
+        f"the sample rate must be a whole number from {MIN_RATE} to {MAX_RATE},"
+        f" but is {sample_rate!r}.",
+    )
 
 
 def _time_first(samples: Samples, name: str) -> Samples:

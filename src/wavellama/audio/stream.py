@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import av
@@ -16,14 +18,15 @@ import torch
 from torch import Tensor
 from torchaudio.transforms import Resample
 
+from wavellama.audio.packets import Piece, Samples
 from wavellama.audio.sources import (
     DECODING_ERRORS,
     AudioInput,
     BinaryFile,
-    Piece,
     RawPcm,
     check_rate,
     describe,
+    is_pipe,
     is_seekable,
     open_container,
     read_array,
@@ -43,18 +46,18 @@ MAX_RATIO: Final = 1_000
 def stream_audio(source: AudioInput, block_secs: float = BLOCK_SECS) -> Iterator[Tensor]:
     """Yield the audio of ``source`` as mono 16 kHz samples in float32, not normalised. (T) each.
 
-    Any sample rate is resampled; channels are averaged. Files that can be read again are read
-    from their beginning. Nothing is read before the first block is asked for.
+    Any sample rate is resampled; channels are averaged; both may change on the way. Silence stands
+    in for single packets that cannot be decoded. Files that can be read again are read from their
+    beginning. Nothing is read before the first block is asked for.
 
     :param block_secs: about how long the blocks are, and how much raw PCM is waited for.
     :raises AudioError: the source is missing, not audio, too short (25 ms or less), holds NaN or
-        infinite samples, changes its rate, or its layout cannot be told. What comes before a
-        damage has been yielded by then.
+        infinite samples, its layout cannot be told, or more than a tenth of its packets cannot be
+        decoded, which shows at the end. What comes before a damage has been yielded by then.
     """
     name = describe(source)
     num_samples = 0
-    blocks = _gather(read_pieces(source, block_secs), block_secs, name)
-    for block in _resample(blocks):
+    for block in _convert(read_pieces(source, block_secs), block_secs, name):
         num_samples += len(block)
         if len(block):
             yield block
@@ -65,8 +68,8 @@ def stream_audio(source: AudioInput, block_secs: float = BLOCK_SECS) -> Iterator
 
 def can_be_read_again(source: AudioInput) -> bool:
     """Say whether the same audio comes each time that ``source`` is read."""
-    is_file = isinstance(source, BinaryFile) and not is_seekable(source)
-    return not isinstance(source, RawPcm) and not is_file
+    is_stream = isinstance(source, BinaryFile) and not is_seekable(source)
+    return not (isinstance(source, RawPcm) or is_stream or is_pipe(source))
 
 
 def probe_duration(source: AudioInput) -> float | None:
@@ -101,22 +104,29 @@ def _promised_duration(container: av.container.InputContainer) -> float | None:
     return seconds if seconds > 0 else None
 
 
-def _gather(pieces: Iterable[Piece], block_secs: float, name: str) -> Iterator[tuple[Tensor, int]]:
-    """Join pieces to blocks and check them. Yields samples (T) and their rate."""
-    parts: list[np.ndarray] = []
-    rate = num_samples = 0
-    for samples, sample_rate in pieces:
-        rate = rate or check_rate(sample_rate, name)
+def _convert(pieces: Iterable[Piece], block_secs: float, name: str) -> Iterator[Tensor]:
+    """Join pieces to blocks, check and resample them; each stretch of one rate by itself."""
+    for sample_rate, stretch in groupby(pieces, key=itemgetter(1)):
+        rate = check_rate(sample_rate, name)
+        blocks = _gather((samples for samples, _ in stretch), block_secs * rate, name)
+        yield from blocks if rate == SAMPLE_RATE else _resample(blocks, rate)
+
+
+def _gather(pieces: Iterable[Samples], block_len: float, name: str) -> Iterator[Tensor]:
+    """Yield pieces joined to blocks of at least ``block_len`` samples. (T) each."""
+    parts: list[Samples] = []
+    num_samples = 0
+    for samples in pieces:
         parts.append(samples)
         num_samples += len(samples)
-        if num_samples >= block_secs * rate:
-            yield _join(parts, name), rate
+        if num_samples >= block_len:
+            yield _join(parts, name)
             parts, num_samples = [], 0
     if parts:
-        yield _join(parts, name), rate
+        yield _join(parts, name)
 
 
-def _join(parts: list[np.ndarray], name: str) -> Tensor:
+def _join(parts: list[Samples], name: str) -> Tensor:
     block = torch.from_numpy(np.concatenate(parts)).float()
     if not bool(torch.isfinite(block).all()):
         raise AudioError(name, "the audio holds NaN or infinite samples.")
@@ -126,17 +136,12 @@ def _join(parts: list[np.ndarray], name: str) -> Tensor:
 # Resampling
 
 
-def _resample(blocks: Iterable[tuple[Tensor, int]]) -> Iterator[Tensor]:
+def _resample(blocks: Iterable[Tensor], rate: int) -> Iterator[Tensor]:
     """Resample to 16 kHz; an odd rate is rounded to a ratio of small numbers (within 0.01 %)."""
-    resampler: _BlockResampler | None = None
-    for block, rate in blocks:
-        if rate == SAMPLE_RATE:
-            yield block
-            continue
-        resampler = resampler or _BlockResampler(rate)
+    resampler = _BlockResampler(rate)
+    for block in blocks:
         yield resampler.feed(block)
-    if resampler is not None:
-        yield resampler.finish()
+    yield resampler.finish()
 
 
 class _BlockResampler:

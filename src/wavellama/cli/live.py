@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import select
+import signal
 import sys
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from wavellama.cli.pipeline_options import (
     add_language_options,
@@ -41,7 +47,11 @@ def add_live_parser(subparsers: Subparsers) -> None:
         help="the rate of standard input, raw 16-bit mono audio (%(default)s)",
     )
     group.add_argument(
-        "--update-seconds", dest="update_secs", type=float, metavar="S", help="between guesses (1)"
+        "--update-seconds",
+        dest="update_secs",
+        type=float,
+        metavar="S",
+        help="between guesses in a terminal (1)",
     )
     group.add_argument(
         "--endpoint-seconds",
@@ -50,26 +60,74 @@ def add_live_parser(subparsers: Subparsers) -> None:
         metavar="S",
         help="the silence that ends an utterance (0.6)",
     )
-    parser.set_defaults(run=run_live, normalization="causal")
+    parser.set_defaults(run=run_live)
 
 
 def run_live(args: argparse.Namespace) -> int:
     """Print each utterance when it has ended; in a terminal also what it seems to be before."""
     from wavellama.audio.sources import RawPcm
     from wavellama.audio.stream import stream_audio
+    from wavellama.pipeline.options import MAX_UPDATE_SECS
 
     options = to_options(args)
+    if not sys.stdout.isatty():  # nobody would see what may still change
+        options = replace(options, update_secs=MAX_UPDATE_SECS)
     pipeline = create_pipeline(args)
     session = pipeline.live(options, examples=read_examples(args.examples))
-    audio = stream_audio(RawPcm(sys.stdin.buffer, args.raw_rate), PIECE_SECS)
-    try:
-        for samples in audio:
+    with _noted_interrupt() as interrupt_fd:
+        microphone = _Microphone(interrupt_fd)
+        for samples in stream_audio(RawPcm(microphone, args.raw_rate), PIECE_SECS):
             for update in session.feed(samples):
                 _show(update)
-    except KeyboardInterrupt:  # the usual way to end it: what was said last is not lost
-        pass
     _show(session.finish())
     return 0
+
+
+@contextmanager
+def _noted_interrupt() -> Iterator[int]:
+    """Let Ctrl-C, the usual way to end it, lose nothing that was heard; a second one ends at once.
+
+    Yields a file descriptor that can be read once there was a Ctrl-C.
+    """
+    reader, writer = os.pipe()
+
+    def note(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        os.write(writer, b"!")
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # not ignored, as by nohup
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield reader
+    finally:
+        signal.signal(signal.SIGINT, before)
+        os.close(reader)
+        os.close(writer)
+
+
+@final
+class _Microphone:
+    """Standard input, which ends with Ctrl-C."""
+
+    name = "<stdin>"
+
+    def __init__(self, interrupt_fd: int) -> None:
+        self._input_fd, self._interrupt_fd = sys.stdin.fileno(), interrupt_fd
+        self._has_heard = False
+
+    def read(self, size: int, /) -> bytes:
+        """Wait until something was said, and return it; nothing at the end.
+
+        :raises KeyboardInterrupt: there was a Ctrl-C before anything was said.
+        """
+        ready, _, _ = select.select([self._input_fd, self._interrupt_fd], [], [])
+        if self._interrupt_fd not in ready:
+            self._has_heard = True
+            return os.read(self._input_fd, size)
+        if not self._has_heard:
+            raise KeyboardInterrupt
+        return b""
 
 
 def _show(update: LiveUpdate) -> None:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 
 import wavellama
 from wavellama.cli.asset import add_asset_parser
@@ -21,6 +22,9 @@ from wavellama.errors import WavellamaError
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code: 0, 1 (it failed) or 2 (it was asked wrongly)."""
     os.environ.setdefault("FAIRSEQ2_EXTENSION_TRACE", "1")  # a broken extension is an error
+    if not sys.stderr.isatty():  # where rich ends each progress bar with an empty line
+        os.environ.setdefault("FAIRSEQ2_NO_PROGRESS", "1")
+    _print_odd_names()
     args = create_parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = args.run
     try:
@@ -37,6 +41,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(_describe(ex), file=sys.stderr)
         code = 1
     sys.exit(code)
+
+
+def _print_odd_names() -> None:
+    """Let names of files that are not UTF-8 be printed as they are; on stderr they are escaped."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a program that calls this one may have its own
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def _describe(ex: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,8 @@ from wavellama.cli.interrupt import ended_by_interrupt
 from wavellama.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
     from wavellama.pipeline.inference import ASRInferencePipeline
     from wavellama.pipeline.inputs import ContextExample
@@ -18,11 +21,8 @@ if TYPE_CHECKING:
 
 DTYPES: Final = ("float32", "bfloat16", "float16")
 
-SEARCH_OPTIONS: Final = {
-    **{"beam": "nbest", "ctc_weight": "ctc_weight"},
-    **{"ctc_draft": "ctc_draft", "weights": "weights"},
-}
-"""Options of the search, and its fields."""
+SEARCH_OPTIONS: Final = ("ctc_weight", "ctc_draft", "weights")
+"""Options that are fields of the search; its ``nbest`` is the number of beams."""
 
 PIPELINE_OPTIONS: Final = (
     *(
@@ -90,8 +90,9 @@ def add_language_options(parser: argparse.ArgumentParser) -> None:
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """Add how to search, and how to cut audio."""
     group = parser.add_argument_group("search")
-    group.add_argument("--beam", type=int, metavar="N", help="beams (1)")
-    group.add_argument("--nbest", type=int, metavar="N", help="hypotheses to return (1)")
+    group.add_argument(
+        "--beam", type=int, metavar="N", help="beams (default: as many as --nbest returns)"
+    )
     group.add_argument("--ctc-weight", type=float, metavar="W", help="share of a CTC head (0)")
     group.add_argument(
         "--ctc-draft", action="store_true", default=None, help="read drafts of the CTC head: faster"
@@ -101,6 +102,12 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         "--chunk-seconds", dest="chunk_secs", type=float, metavar="S", help="longest piece"
     )
     group.add_argument("--normalization", choices=("clip", "causal"), help="of streaming models")
+
+
+def add_result_options(parser: argparse.ArgumentParser) -> None:
+    """Add what to find out beside the text."""
+    group = parser.add_argument_group("results")
+    group.add_argument("--nbest", type=int, metavar="N", help="hypotheses to return (1)")
     group.add_argument(
         "--word-timestamps",
         action=argparse.BooleanOptionalAction,
@@ -132,10 +139,27 @@ def to_options(args: argparse.Namespace, **more: Any) -> TranscribeOptions:
         from wavellama.pipeline.options import TranscribeOptions
 
     given = {key: value for key, value in vars(args).items() if value is not None}
-    fields = {field: given[name] for name, field in SEARCH_OPTIONS.items() if name in given}
-    search = search_config(**{"nbest": 1, **fields}) if fields else None
+    fields = {name: given[name] for name in SEARCH_OPTIONS if name in given}
+    num_beams = _num_beams(args.beam, given.get("nbest"))
+    searches = bool(fields) or args.beam is not None or num_beams > 1
+    search = search_config(nbest=num_beams, **fields) if searches else None
     chosen = {name: given[name] for name in PIPELINE_OPTIONS if name in given}
     return TranscribeOptions(search=search, **chosen, **more)
+
+
+def _num_beams(beam: int | None, nbest: int | None) -> int:
+    """Return the number of beams: what was asked for, or as many as return the hypotheses.
+
+    :raises ConfigError: fewer beams than hypotheses were asked for.
+    """
+    if beam is None:
+        return max(1, nbest or 1)
+    if nbest is not None and nbest > max(1, beam):
+        raise ConfigError(
+            f"`--nbest {nbest}` needs as many beams, but `--beam` is {beam}: let it be {nbest}, or"
+            " leave it out."
+        )
+    return beam
 
 
 def search_config(**fields: Any) -> Wav2Vec2LlamaBeamSearchConfig:
@@ -158,7 +182,7 @@ def search_config(**fields: Any) -> Wav2Vec2LlamaBeamSearchConfig:
 def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
     """Load the model.
 
-    :raises ConfigError: the number of threads is not positive.
+    :raises ConfigError: the number of threads is not positive, or there is no such device.
     """
     with ended_by_interrupt():
         import torch
@@ -169,9 +193,27 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
         if args.threads < 1:
             raise ConfigError(f"`--threads` must be at least 1, but is {args.threads}.")
         torch.set_num_threads(args.threads)
-    device = torch.device(args.device) if args.device else default_device()
+    device = _find_device(args.device) if args.device else default_device()
     dtype = args.dtype or ("float32" if device.type == "cpu" else "bfloat16")
     return ASRInferencePipeline(args.model, device=device, dtype=getattr(torch, dtype))
+
+
+def _find_device(name: str) -> torch.device:
+    """Return a device that is there.
+
+    :raises ConfigError: it is not, or holds no data.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError, ImportError) as ex:
+        reason = re.split(r"\.\s", f"{ex} ")[0].strip()  # the first of many sentences
+        raise ConfigError(
+            f"`--device {name}` cannot be used ({reason}); choose cpu, or cuda if there is a GPU."
+        ) from ex
+    return device
 
 
 def read_examples(path: Path | None) -> Sequence[ContextExample] | None:

@@ -40,9 +40,10 @@ def audio_progress(audio: Sequence[AudioInput]) -> Iterator[Callable[[float], No
     """
     from wavellama.audio.stream import probe_duration
 
-    durations = [probe_duration(source) for source in audio]
-    known = [secs for secs in durations if secs is not None]
     console = Console(stderr=True)
+    # Opening each of many files takes a while, for which nobody should wait who sees no bar.
+    durations = [probe_duration(source) for source in audio] if console.is_terminal else []
+    known = [secs for secs in durations if secs is not None]
     columns = (
         *(SpinnerColumn(), TextColumn("transcribing"), BarColumn(), SpeedColumn()),
         *(TextColumn("{task.completed:.0f} of {task.total:.0f} s"), TimeRemainingColumn()),

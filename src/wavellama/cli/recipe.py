@@ -89,7 +89,7 @@ def _run(file: RecipeFile, args: argparse.Namespace) -> int:
     with ended_by_interrupt():
         recipe = load_recipe(file.recipe)
     output_dir = args.output_dir or Path("runs") / file.path.stem
-    overrides = [*_model_overrides(args.model), *args.overrides]
+    overrides = [*_model_overrides(args.model, recipe.config_kls), *args.overrides]
     options = ["--config-file", str(file.path)]
     options += ["--dump-config"] if args.dump_config else []
     options += ["--no-rich"] if args.no_rich else []
@@ -115,18 +115,30 @@ def _call_fairseq2(recipe: Recipe) -> int:
     return 0
 
 
-def _model_overrides(model: str | None) -> list[str]:
-    """Return the configuration values that choose a model by card, or a run and its tokenizer.
+def _model_overrides(model: str | None, config_kls: type[object]) -> list[str]:
+    """Return the configuration values that choose a model by card or run, and its tokenizer.
 
+    :param config_kls: the configuration of the recipe, which may know no tokenizer.
     :raises ConfigError: a directory holds no checkpoint.
     """
     if model is None:
         return []
     run = find_trained_run(model)
     if run is None:
-        return [f"model.name={model}"]
-    overrides = [
-        f"common.assets.prev_checkpoint_dir={run.checkpoint_dir}",
-        f"model.name={run.checkpoint}",
-    ]
-    return overrides + ([f"tokenizer.name={run.tokenizer}"] if run.tokenizer else [])
+        overrides, tokenizer = [f"model.name={model}"], model if _has_tokenizer(model) else None
+    else:
+        checkpoints = f"common.assets.prev_checkpoint_dir={run.checkpoint_dir}"
+        overrides, tokenizer = [checkpoints, f"model.name={run.checkpoint}"], run.tokenizer
+    if tokenizer is not None and hasattr(config_kls(), "tokenizer"):
+        overrides.append(f"tokenizer.name={tokenizer}")
+    return overrides
+
+
+def _has_tokenizer(model: str) -> bool:
+    """Tell whether a model's card, if there is one, is that of its tokenizer, or names that."""
+    with ended_by_interrupt():
+        from fairseq2.assets import AssetStore
+        from fairseq2.runtime.dependency import get_dependency_resolver
+
+    card = get_dependency_resolver().resolve(AssetStore).maybe_retrieve_card(model)
+    return card is not None and any(map(card.has_field, ("tokenizer_ref", "tokenizer_family")))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +15,14 @@ from wavellama.cli.pipeline_options import (
     add_cutting_options,
     add_language_options,
     add_model_options,
+    add_result_options,
     add_search_options,
     create_pipeline,
     read_examples,
     to_options,
 )
-from wavellama.errors import ConfigError, TranscriptionError
+from wavellama.errors import AudioError, ConfigError, TranscriptionError
+from wavellama.transcript.options import READABLE
 from wavellama.transcript.writers import SUBTITLES, WRITERS, WriterOptions, check_formats
 
 if TYPE_CHECKING:
@@ -36,10 +39,6 @@ STDIN: Final = Path("-")
 PRINTABLE: Final = frozenset({"txt", "jsonl"})
 """Formats in which several transcripts may follow each other."""
 
-MAX_LINE_WIDTH: Final = 42
-MAX_LINE_COUNT: Final = 2
-"""The layout of subtitles that people are used to."""
-
 
 def add_transcribe_parser(subparsers: Subparsers) -> None:
     """Add the command ``transcribe``."""
@@ -54,6 +53,7 @@ def add_transcribe_parser(subparsers: Subparsers) -> None:
     add_model_options(parser)
     add_language_options(parser)
     add_search_options(parser)
+    add_result_options(parser)
     add_cutting_options(parser)
     _add_output_options(parser)
     parser.set_defaults(run=run_transcribe)
@@ -120,7 +120,7 @@ def _choose_layout(args: argparse.Namespace) -> tuple[Sequence[str], WriterOptio
     formats = check_formats(args.format)
     width, count = args.max_line_width, args.max_line_count
     if SUBTITLES & set(formats) and width is None:
-        width, count = MAX_LINE_WIDTH, count or MAX_LINE_COUNT
+        width, count = READABLE.max_line_width, count or READABLE.max_line_count
     layout = WriterOptions(width, count, args.highlight_words)
     return check_formats(args.format, layout), layout
 
@@ -128,9 +128,9 @@ def _choose_layout(args: argparse.Namespace) -> tuple[Sequence[str], WriterOptio
 def _run(
     args: argparse.Namespace, options: TranscribeOptions, files: Sequence[SourceFile], save: Save
 ) -> int:
-    """Transcribe files, and return the exit code."""
-    if not files:
-        return 0
+    """Transcribe files, and return the exit code; no model is loaded for files that are missing."""
+    if not any(map(_is_there, files)):
+        return _report(AudioError(str(file.path), "there is no such file.") for file in files)
     from wavellama.cli.progress import audio_progress
 
     examples = read_examples(args.examples)
@@ -147,9 +147,20 @@ def _run(
             failures = ex.failures
         else:
             return 0
-    for failure in failures.values():
+    return _report(failures.values())
+
+
+def _is_there(file: SourceFile) -> bool:
+    return file.path == STDIN or os.path.isfile(file.path)
+
+
+def _report(failures: Iterable[AudioError]) -> int:
+    """Name bad files, and return the exit code."""
+    code = 0
+    for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
-    return 1
+        code = 1
+    return code
 
 
 def _open(file: SourceFile, raw_rate: int | None) -> AudioInput:

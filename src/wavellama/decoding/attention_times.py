@@ -20,11 +20,12 @@ from torch.nn import Module
 from torchaudio.functional import forced_align, merge_tokens
 
 from wavellama.batch import AsrBatch
+from wavellama.decoding.examples import embed_after
 from wavellama.errors import BatchError, ContextTooLongError, DecodingError
 from wavellama.model.eval_mode import eval_mode
 from wavellama.model.frames import frame_grid
 from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.model.outputs import EmbeddedPrompt
+from wavellama.model.outputs import EmbeddedPrompt, SharedPrefix
 from wavellama.prompt.assemble import Item, PromptRow
 from wavellama.prompt.parts import Items
 from wavellama.units import samples_to_seconds
@@ -44,7 +45,10 @@ Spans: TypeAlias = "list[tuple[float, float]]"
 
 @torch.no_grad()
 def attention_times(
-    model: Wav2Vec2LlamaModel, batch: AsrBatch, tokens: list[int]
+    model: Wav2Vec2LlamaModel,
+    batch: AsrBatch,
+    tokens: list[int],
+    prefix: SharedPrefix | None = None,
 ) -> list[tuple[float, float]]:
     """Return when each token is spoken, in seconds from the beginning of the clip.
 
@@ -53,6 +57,8 @@ def attention_times(
 
     :param batch: one clip, with what the model reads beside it.
     :param tokens: the tokens of its text, without BOS and EOS.
+    :param prefix: context examples, made by ``decoding.examples.read_examples``; those of the batch
+        are then not looked at.
     :raises BatchError: there are more clips than one, or a ZERO_SHOT model has no examples.
     :raises ContextTooLongError: prompt and tokens are too long for the decoder.
     :raises DecodingError: the decoder's attention is not a number.
@@ -62,7 +68,7 @@ def attention_times(
     if not tokens:
         return []
     with eval_mode(model):
-        prompt = _embed_prompt(model, batch)
+        prompt = embed_after(model, batch, prefix) if prefix else _embed_prompt(model, batch)
         path = _find_path(_follow(model, prompt, tokens).attention())
     grid = frame_grid(model.encoder_frontend.feature_extractor)
     duration = samples_to_seconds(batch.audio_lens[0])
@@ -88,7 +94,10 @@ def _embed_prompt(model: Wav2Vec2LlamaModel, batch: AsrBatch) -> EmbeddedPrompt:
 def _follow(model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, tokens: list[int]) -> _HeadChoice:
     """Let the decoder read the tokens, and choose the heads that follow the audio best."""
     ids = torch.tensor([tokens], device=prompt.seqs.device)
-    seqs = torch.cat([prompt.seqs, model.embed_text(ids, prompt.seqs.dtype)], dim=1)  # (1, S, M)
+    parts = [prompt.seqs, model.embed_text(ids, prompt.seqs.dtype)]
+    if prompt.prefix is not None:
+        parts.insert(0, prompt.prefix.seqs[None])
+    seqs = torch.cat(parts, dim=1)  # (1, S, M)
     if seqs.size(1) > model.max_generation_length:
         raise ContextTooLongError(seqs.size(1), model.max_generation_length)
     heads = _HeadChoice(_own_audio(model, prompt), len(tokens))
@@ -100,7 +109,7 @@ def _follow(model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, tokens: list[int]
 def _own_audio(model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt) -> Tensor:
     """Return the decoder positions of the clip: those that show the first clip of the pool. (T')"""
     num_positions = math.ceil(len(prompt.frames[0]) / model.encoder_stacking)
-    return (prompt.layout.index[0] < num_positions).nonzero()[:, 0]
+    return prompt.prefix_len + (prompt.layout.index[0] < num_positions).nonzero()[:, 0]
 
 
 class _Path(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import final
 
 import torch
 from torch import Tensor
@@ -40,6 +41,24 @@ def read_examples(model: Wav2Vec2LlamaModel, examples: Sequence[Example]) -> Sha
         audio, audio_lens = _embed(model, clips)
         row = PromptRow(Item(), items={Items.EXAMPLES: items})
         return SharedPrefix(model.embed_rows([row], before, audio, audio_lens).seqs[0])
+
+
+@final
+class ExampleReader:
+    """Reads the examples of one clip after another; the last ones are remembered."""
+
+    def __init__(self, model: Wav2Vec2LlamaModel) -> None:
+        self._model = model
+        self._last: tuple[Sequence[Example], SharedPrefix] | None = None
+
+    def read(self, examples: Sequence[Example]) -> SharedPrefix:
+        """Return what a zero-shot model reads of its examples.
+
+        :raises BatchError: the model reads none, or another number of them.
+        """
+        if self._last is None or self._last[0] is not examples:
+            self._last = (examples, read_examples(self._model, examples))
+        return self._last[1]
 
 
 def embed_after(model: Wav2Vec2LlamaModel, batch: AsrBatch, prefix: SharedPrefix) -> EmbeddedPrompt:

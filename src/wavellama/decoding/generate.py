@@ -15,7 +15,7 @@ from wavellama.decoding.biasing import NO_BIAS, Bias
 from wavellama.decoding.examples import embed_after
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.decoding.streaming import transcribe_rows
-from wavellama.errors import ConfigError
+from wavellama.errors import BatchError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.eval_mode import eval_mode
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -37,14 +37,14 @@ class SearchExtras(TypedDict, total=False):
 
     prefix: SharedPrefix
     """Context examples that all rows share, made by ``decoding.examples.read_examples``; those of
-    the batch are then not looked at."""
+    the batch are then not looked at. Streaming models take none."""
 
     observer: StepObserver | None
-    """Is called with the unfinished rows after each step."""
+    """Is called with the unfinished rows after each step; not for streaming models."""
 
     drafts: Sequence[Sequence[int]] | None
     """A guess of each row's tokens, such as a CTC model's; with a beam of 1 the decoder reads
-    several of them at a time. It changes the speed, never the text."""
+    several of them at a time. It changes the speed, never the text. Not for streaming models."""
 
 
 @torch.no_grad()
@@ -63,7 +63,9 @@ def generate(
     :param config: how to search; None takes the model's own ``beam_search_config``.
     :param extras: what else decides about the text (see ``SearchExtras``).
     :raises ValidationError: a field of ``config`` is out of range.
-    :raises ConfigError: the constraints leave a row no token; drafts cannot be used.
+    :raises ConfigError: the constraints leave a row no token; drafts, an observer or a prefix
+        cannot be used; the configuration's ``weights`` are not possible with this model or device.
+    :raises BatchError: there is not one draft per row, or a draft's token is not in the vocabulary.
     :raises ContextTooLongError: a prompt leaves no room to emit a token.
     :raises UnknownLanguageError: a language code is not in the model's table.
     :raises DecodingError: the decoder produced NaN.
@@ -72,10 +74,12 @@ def generate(
     StandardObjectValidator().validate(config)
     bias = extras.get("bias", NO_BIAS).constrained(extras.get("constraints", ()))
     drafts = extras.get("drafts")
-    if drafts is not None:
-        _check_drafts(model, config, bias)
+    _check_streaming(model, extras)
     if isinstance(batch, Seq2SeqBatch):
         batch = model.read_batch(batch)
+    if drafts is not None:
+        _check_search_for_drafts(config, bias)
+        _check_drafts(drafts, batch.num_rows, model.target_vocab_info.size)
     with eval_mode(model):
         if model.syntax.is_streaming:
             return [[best] for best in transcribe_rows(model, batch, config, bias)]
@@ -84,16 +88,35 @@ def generate(
         return search_prompts(model, prompt, config, bias=bias, observer=observer, drafts=drafts)
 
 
-def _check_drafts(
-    model: Wav2Vec2LlamaModel, config: Wav2Vec2LlamaBeamSearchConfig, bias: Bias
-) -> None:
-    """Check that a search can follow drafts."""
-    if config.nbest != 1 or config.ctc_weight or model.syntax.is_streaming:
+def _check_streaming(model: Wav2Vec2LlamaModel, extras: SearchExtras) -> None:
+    """Check that nothing is asked of a streaming model that is about one search of a whole row."""
+    names = [name for name in ("observer", "prefix", "drafts") if extras.get(name) is not None]
+    if names and model.syntax.is_streaming:
         raise ConfigError(
-            "Drafts need a beam of 1, no CTC weight, and a model that is not streaming."
+            f"`{names[0]}` needs a model that is not streaming: this one searches each segment of a"
+            " row by itself; leave it out."
         )
+
+
+def _check_search_for_drafts(config: Wav2Vec2LlamaBeamSearchConfig, bias: Bias) -> None:
+    """Check that the search can follow drafts."""
+    if config.nbest != 1 or config.ctc_weight:
+        raise ConfigError("Drafts need a beam of 1 (`nbest`) and no CTC weight (`ctc_weight` 0).")
     if bias.scorer_factories:
         raise ConfigError("Drafts cannot be used together with hotwords or a language model.")
+
+
+def _check_drafts(drafts: Sequence[Sequence[int]], num_rows: int, vocab_size: int) -> None:
+    """Check that each row has a draft of tokens that exist."""
+    if len(drafts) != num_rows:
+        raise BatchError(f"There are {len(drafts)} drafts for {num_rows} rows; give one per row.")
+    for row, draft in enumerate(drafts):
+        for token in draft:
+            if not 0 <= token < vocab_size:
+                raise BatchError(
+                    f"The draft of row {row} has the token {token}, but the vocabulary has"
+                    f" {vocab_size} tokens; make drafts with the model's own tokenizer."
+                )
 
 
 def best_tokens(results: Sequence[Sequence[Hypothesis]]) -> list[list[int]]:

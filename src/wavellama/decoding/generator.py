@@ -77,6 +77,15 @@ class Wav2Vec2LlamaGenerator(Seq2SeqGenerator):
 
     @override
     def register_step_hook(self, hook: StepHook) -> RemovableHandle:
+        """Let a hook see the live hypotheses after each step, until the handle is removed.
+
+        :raises ConfigError: the model is a streaming one, which searches segment by segment.
+        """
+        if self._model.syntax.is_streaming:
+            raise ConfigError(
+                "Step hooks need a model that is not streaming: this one searches each segment of a"
+                " row by itself; generate without hooks."
+            )
         handle = RemovableHandle(self._step_hooks)
         self._step_hooks[handle.id] = hook
         return handle

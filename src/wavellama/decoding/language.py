@@ -181,17 +181,9 @@ def create_continuations(
     :param prompt: the embedded prompt. *Shape:* (S, M).
     :raises ConfigError: ``precision`` is not possible with this model or device.
     """
-    try:
-        engine = find_engine(model, precision)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    engine = find_engine(model, precision)
     if engine is not None:
         return EngineContinuations(engine, prompt)
-    if precision != "native":
-        raise ConfigError(
-            f"The search's `weights` are {precision}, but the decoder of this model is not a plain"
-            " Llama decoder; set them to native."
-        )
     return ModuleContinuations(model, prompt)
 
 

@@ -7,9 +7,7 @@ from dataclasses import replace
 
 from wavellama.decoding.biasing import NO_BIAS, Bias
 from wavellama.decoding.ctc_scores import ctc_drafts, ctc_scorers
-from wavellama.decoding.engine_view import find_engine
-from wavellama.decoding.step_decoder import create_step_decoder
-from wavellama.engine import EngineVerifier
+from wavellama.decoding.step_decoder import create_step_decoder, create_verifier
 from wavellama.errors import ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -38,7 +36,8 @@ def search_prompts(
     :param bias: which tokens may follow, and what is added to their scores.
     :param drafts: a guess of each row's tokens, for a beam of 1; it changes the speed alone, and
         is not used where an observer looks on, or where the bias has scorers.
-    :raises ConfigError: the constraints leave a row no token.
+    :raises ConfigError: the constraints leave a row no token; the configuration's ``weights`` are
+        not possible with this model or device.
     :raises ContextTooLongError: a prompt leaves no room to emit a token.
     :raises DecodingError: the decoder produced NaN.
     """
@@ -50,19 +49,16 @@ def search_prompts(
         drafts = None
     elif drafts is None:
         drafts = _own_drafts(model, prompt, config)
-    engine = find_engine(model, config.weights) if drafts else None
-    if drafts and engine is not None:
-        rules = SpeculativeSearch(*_greedy_rules(config, model), bias.constraints)
-        prefix = prompt.prefix
-        read = None if prefix is None else prefix.read_by(engine, engine.read_prefix)
-        results = rules.run(EngineVerifier(engine, contexts, read), max_lens, drafts)
+    given = (model, contexts, config.weights, prompt.prefix)
+    if drafts is not None and (verifier := create_verifier(*given)) is not None:
+        guided = SpeculativeSearch(*_greedy_rules(config, model), bias.constraints)
+        results = guided.run(verifier, max_lens, drafts)
     else:
         scorers = ctc_scorers(model, prompt.frames, config.ctc_weight)
         scorers += bias.create_scorers(len(contexts))
         constraints = bias.constraints
         search = create_search(config, model, observer, constraints=constraints, scorers=scorers)
-        decoder = create_step_decoder(model, contexts, config.weights, prompt.prefix)
-        results = search.run(decoder, max_lens)
+        results = search.run(create_step_decoder(*given), max_lens)
     control = _control_tokens(model)
     return [[_without(control, hypothesis) for hypothesis in row] for row in results]
 

@@ -18,11 +18,11 @@ from fairseq2.nn import BatchLayout, IncrementalStateBag
 from torch import Tensor
 
 from wavellama.decoding.engine_view import find_engine
-from wavellama.engine import EngineStepDecoder, Precision
-from wavellama.errors import ConfigError
+from wavellama.engine import Engine, EngineStepDecoder, EngineVerifier, Precision
+from wavellama.engine.decoder import Prefix
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.outputs import SharedPrefix
-from wavellama.search.types import StepDecoder
+from wavellama.search.types import StepDecoder, Verifier
 
 
 def create_step_decoder(
@@ -39,21 +39,37 @@ def create_step_decoder(
     :param prefix: what stands before each of the prompts.
     :raises ConfigError: ``precision`` is not possible with this model or device.
     """
-    try:
-        engine = find_engine(model, precision)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    engine = find_engine(model, precision)
     if engine is not None:
-        read = None if prefix is None else prefix.read_by(engine, engine.read_prefix)
-        return EngineStepDecoder(engine, contexts, read)
-    if precision != "native":
-        raise ConfigError(
-            f"The search's `weights` are {precision}, but the decoder of this model is not a plain"
-            " Llama decoder; set them to native."
-        )
+        return EngineStepDecoder(engine, contexts, _read_prefix(engine, prefix))
     if prefix is not None:
         contexts = [torch.cat([prefix.seqs, context]) for context in contexts]
     return ModuleStepDecoder(model, contexts)
+
+
+def create_verifier(
+    model: Wav2Vec2LlamaModel,
+    contexts: Sequence[Tensor],
+    precision: Precision = "native",
+    prefix: SharedPrefix | None = None,
+) -> Verifier | None:
+    """Return what reads drafts with the model, or None if it has to be run by its modules.
+
+    :param model: the model, in eval mode.
+    :param contexts: each row's embedded prompt. *Shape of each:* (S, M).
+    :param precision: how the engine holds the decoder's weights.
+    :param prefix: what stands before each of the prompts.
+    :raises ConfigError: ``precision`` is not possible with this model or device.
+    """
+    engine = find_engine(model, precision)
+    if engine is None:
+        return None
+    return EngineVerifier(engine, contexts, _read_prefix(engine, prefix))
+
+
+def _read_prefix(engine: Engine, prefix: SharedPrefix | None) -> Prefix | None:
+    """Return what the engine has read of the prefix, once for all batches."""
+    return None if prefix is None else prefix.read_by(engine, engine.read_prefix)
 
 
 @dataclass

@@ -35,7 +35,8 @@ class EngineContinuations:
         """
         num_seqs, length, _ = seqs.shape
         cache = self._cache
-        places = cache.take_places(num_seqs * length)  # (1, K T); the cache may have grown
+        cache.reserve(num_seqs * length)  # it may grow
+        places = cache.take_places(num_seqs * length)  # (1, K T)
         prompt = cache.visible
         cache.visible = self._see_own(prompt, places, num_seqs)
         positions = self._prompt_len + torch.arange(length, device=places.device)

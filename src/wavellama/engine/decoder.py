@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import wraps
 from itertools import accumulate
 from typing import NamedTuple, ParamSpec, TypeVar, final
 
@@ -28,9 +29,14 @@ _R = TypeVar("_R")
 
 def _without_autocast(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Run in the weights' own type, also within mixed-precision training."""
-    for device_type in ("cpu", "cuda"):
-        function = torch.autocast(device_type, enabled=False)(function)
-    return function
+
+    @wraps(function)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        # A context of its own for each call: it remembers what to restore, in the calling thread.
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return function(*args, **kwargs)
+
+    return run
 
 
 class Prefix(NamedTuple):
@@ -121,8 +127,6 @@ class Engine:
         cache, _ = self.prefill([seqs])
         return Prefix(cache, len(seqs))
 
-    @torch.no_grad()
-    @_without_autocast
     def extend(
         self, cache: KeyValueCache, tokens: Tensor, positions: Tensor, places: Tensor
     ) -> Tensor:

@@ -24,6 +24,7 @@ _LARGE: Final = 2**20  # weights, from which on reading them is what takes the t
 _MAX_INT8: Final = 127
 _ZERO_POINT: Final = 128  # of activations as unsigned 8-bit integers
 _DIGIT: Final = 254  # a unit of the first 8-bit digit is this many of the second
+_BLOCK: Final = 256  # vectors, whose float32 products are in memory at a time
 
 
 def create_linear(weights: Sequence[Tensor], precision: Precision) -> Linear:
@@ -37,7 +38,7 @@ def create_linear(weights: Sequence[Tensor], precision: Precision) -> Linear:
         if device.type != "cpu":
             raise ValueError(f"int8 weights run on the CPU only, but the weights are on {device}.")
         return create_int8_linear(torch.cat(tuple(weights)))
-    if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and _can_pack():
+    if device.type == "cpu" and _can_pack(dtype):
         return PackedLinear(torch.cat(tuple(weights)))
     return PlainLinear(weights)
 
@@ -82,9 +83,30 @@ def create_int8_linear(weight: Tensor) -> Linear:
     """Round a weight to 8 bits, symmetrically, with one scale per output."""
     scales = weight.detach().float().abs().amax(1).clamp(min=1e-12) / _MAX_INT8  # (O)
     rounded = (weight.detach().float() / scales[:, None]).round().to(torch.int8)
-    if torch.cpu._is_vnni_supported():
-        return TwoDigitInt8Linear(rounded, scales)
-    return WeightOnlyInt8Linear(rounded, scales)
+    kind = TwoDigitInt8Linear if torch.cpu._is_vnni_supported() else WeightOnlyInt8Linear
+    return BlockwiseLinear(kind(rounded, scales), len(weight))
+
+
+@final
+class BlockwiseLinear:
+    """Another product, on some hundred vectors at a time.
+
+    What the product holds in float32 on the way stays small, however long the prompts are; blocks
+    of this size take the same time as all vectors at once.
+    """
+
+    def __init__(self, product: Linear, num_outputs: int) -> None:
+        self._product, self._num_outputs = product, num_outputs
+
+    def __call__(self, seqs: Tensor) -> Tensor:
+        """Multiply vectors with the weight. (B, I) -> (B, O)."""
+        if len(seqs) <= _BLOCK:
+            return self._product(seqs)
+        outputs = seqs.new_empty(len(seqs), self._num_outputs)
+        blocks = zip(torch.split(seqs, _BLOCK), torch.split(outputs, _BLOCK), strict=True)
+        for block, place in blocks:
+            place.copy_(self._product(block))
+        return outputs
 
 
 @final
@@ -157,6 +179,10 @@ class WeightOnlyInt8Linear:
         return products.float().mul_(self._scales).to(seqs.dtype)
 
 
-def _can_pack() -> bool:
-    """Return whether this build of torch has oneDNN."""
-    return torch._C._has_mkldnn
+def _can_pack(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN has packed products of this type on this CPU."""
+    if not torch._C._has_mkldnn:
+        return False
+    if dtype == torch.bfloat16:  # it refuses to pack for a CPU without AVX-512, say
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32

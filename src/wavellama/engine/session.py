@@ -6,17 +6,15 @@ Shapes: N rows, K hypotheses per row, B hypotheses of all rows, M decoder width,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import Final, final
+from itertools import chain, islice
+from typing import final
 
 import torch
 from torch import Tensor
 
 from wavellama.engine.cache import KeyValueCache
 from wavellama.engine.decoder import Engine, Prefix
-
-_KEEP_FROM: Final = 0.75
-"""Rows are taken out of the cache once no more than this share of them is alive."""
+from wavellama.engine.rows import CachedRows
 
 
 @final
@@ -26,67 +24,137 @@ class EngineStepDecoder:
     The engine works on a grid of N rows with K hypotheses each; the list of hypotheses names
     places of the grid. Places that are not named repeat another hypothesis of their row and cost
     next to nothing; rows that have ended leave the grid together.
+
+    What a step does on the device (``advance``) has fixed shapes and waits for nothing, as long as
+    the grid and the cache keep their sizes. The host asks the device for a number only where rows
+    leave, or where the cache may be full.
     """
 
     def __init__(
-        self, engine: Engine, prompts: Sequence[Tensor], prefix: Prefix | None = None
+        self,
+        engine: Engine,
+        prompts: Sequence[Tensor],
+        prefix: Prefix | None = None,
+        *,
+        keeps_width: bool | None = None,
+        steps_ahead: int | None = None,
     ) -> None:
         """
         :param prompts: each row's embedded prompt. *Shape of each:* (S, M).
         :param prefix: what the engine has read before, and what stands before each prompt.
+        :param keeps_width: whether the grid stays as wide as it was until rows leave, so that
+            shapes change rarely. By default so on all devices but the CPU, where a narrower step
+            is a faster one.
+        :param steps_ahead: how many likeliest tokens ``follow`` should be asked for at a time. By
+            default 8, but on the CPU, which nobody has to wait for, 1.
         """
+        on_cpu = prompts[0].device.type == "cpu"
+        self.steps_ahead = (1 if on_cpu else 8) if steps_ahead is None else steps_ahead
+        self._keeps_width = not on_cpu if keeps_width is None else keeps_width
         self._engine = engine
-        self._prompts = prompts
-        self._prefix = prefix
-        offset = prefix.length if prefix is not None else 0
-        lens = [offset + len(prompt) for prompt in prompts]
-        self._lens = torch.tensor(lens, device=prompts[0].device)
-        self._counts = [1] * len(prompts)  # hypotheses in the list, per row of the grid
+        self._rows = CachedRows(engine, prompts, prefix)
+        self._columns = [[0] for _ in prompts]  # per row: what its hypotheses continue
+        self._width = 1
 
     def prefill(self) -> Tensor:
         """Read the prompts; return log-probabilities of each row's first token. (N, V)."""
-        self._cache, log_probs = self._engine.prefill(self._prompts, self._prefix)
-        return log_probs
+        return self._rows.prefill()
 
     @property
     def cache(self) -> KeyValueCache:
         """The cache, once there is one."""
-        return self._cache
+        return self._rows.cache
 
     def reorder(self, parents: list[int]) -> None:
         """Replace the list: new hypothesis i continues the old hypothesis ``parents[i]``."""
-        ends = list(accumulate(self._counts))
-        begins = [0, *ends[:-1]]
-        spans = zip(begins, ends, strict=True)
-        kept = [[parent - b for parent in parents if b <= parent < e] for b, e in spans]
-        self._counts = [len(row) for row in kept]
-        num_places = max(self._counts)
-        grid = [(row + [row[0] if row else 0] * num_places)[:num_places] for row in kept]
-        self._cache.fork(torch.tensor(grid, device=self._lens.device))
-        alive = [i for i, count in enumerate(self._counts) if count]
-        if len(alive) <= _KEEP_FROM * len(self._counts):
-            self._keep_rows(alive)
-        elif len(alive) < len(self._counts):
-            dead = [i for i, count in enumerate(self._counts) if not count]
-            self._lens[dead] = 0  # they go along, from the first position on
+        old = [(row, column) for row, columns in enumerate(self._columns) for column in columns]
+        self._columns = [[] for _ in self._columns]
+        for parent in parents:
+            row, column = old[parent]
+            self._columns[row].append(column)
+        alive = [row for row, columns in enumerate(self._columns) if columns]
+        needed = max(map(len, self._columns))
+        dropping = self._rows.pays_to_drop(len(alive))
+        self._width = max(needed, self._width) if self._keeps_width and not dropping else needed
+        if dropping:
+            self._fork()
+            self._rows.keep(alive)
+            self._columns = [self._columns[row] for row in alive]
 
-    def step(self, tokens: list[int]) -> Tensor:
-        """Append one token to each hypothesis; return the next log-probabilities. (B, V)."""
-        index = [(row, i) for row, count in enumerate(self._counts) for i in range(count)]
-        rows, columns = torch.tensor(index, device=self._lens.device).T
-        cache = self._cache
-        num_rows, num_places, _ = cache.visible.shape
-        places = cache.take_places(num_places)
+    def follow(self, log_probs: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
+        """Let each hypothesis go on by its likeliest tokens, of which the last is not read yet.
+
+        :param log_probs: of the next token of each hypothesis. *Shape:* (B, V).
+        :returns: the tokens and their log-probabilities. *Shape of each:* (B, num_tokens).
+        """
+        best = [log_probs.max(-1)]
+        for _ in range(num_tokens - 1):
+            best.append(self.step(best[-1].indices).max(-1))
+        tokens, logprobs = zip(*((one.indices, one.values) for one in best), strict=True)
+        return torch.stack(tokens, 1), torch.stack(logprobs, 1)
+
+    def step(self, tokens: list[int] | Tensor) -> Tensor:
+        """Append one token to each hypothesis; return the next log-probabilities. (B, V).
+
+        :param tokens: from the host, or as a tensor on the device. *Shape:* (B).
+        """
+        if not self.cache.has_room(self._width):
+            self._fork()  # before the cache is asked what is still in use
+        self.cache.reserve(self._width)
+        known = [0] * len(tokens) if isinstance(tokens, Tensor) else tokens
+        grids = self._rows.send([self._list_parents(), *self._arrange(known), self._list_places()])
+        if isinstance(tokens, Tensor):
+            grids[1, grids[3, : len(tokens)]] = tokens
+        log_probs = self.advance(grids[:3].view(3, -1, self._width)).flatten(0, 1)
+        self._rows.lens = [length + 1 for length in self._rows.lens]
+        self._columns = [[*range(len(columns))] for columns in self._columns]
+        return log_probs if len(tokens) == len(log_probs) else log_probs[grids[3, : len(tokens)]]
+
+    def advance(self, grids: Tensor) -> Tensor:
+        """Let each hypothesis of the grid continue another one by a token. (N, K, V).
+
+        The device's part of ``step``, which can be recorded once and replayed.
+
+        :param grids: the columns of the hypotheses to continue, tokens and their positions.
+            *Shape:* (3, N, K).
+        """
+        parents, tokens, positions = grids
+        cache = self.cache
+        cache.fork(parents)
+        places = cache.take_places(tokens.size(1))
         cache.visible.scatter_(2, places[..., None], True)
-        grid = torch.zeros((num_rows, num_places), dtype=torch.int64, device=self._lens.device)
-        grid[rows, columns] = torch.tensor(tokens, device=self._lens.device)
-        positions = self._lens[:, None].expand_as(grid)
-        log_probs = self._engine.extend(cache, grid, positions, places)
-        self._lens = self._lens + 1
-        return log_probs[rows, columns]
+        return self._engine.extend(cache, tokens, positions, places)
 
-    def _keep_rows(self, rows: list[int]) -> None:
-        index = torch.tensor(rows, device=self._lens.device)
-        self._cache.keep_rows(index)
-        self._lens = self._lens[index]
-        self._counts = [self._counts[row] for row in rows]
+    def _fork(self) -> None:
+        """Let the cache have the hypotheses of the list, and no others."""
+        parents = self._rows.send(self._list_parents())
+        self.cache.fork(parents.view(-1, self._width))
+        self._columns = [[*range(len(columns))] for columns in self._columns]
+
+    def _list_parents(self) -> list[int]:
+        """Return the column that each place of the grid continues, row by row."""
+        padded = [self._pad(columns, *columns[:1]) for columns in self._columns]
+        return [*chain.from_iterable(padded)]
+
+    def _arrange(self, tokens: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return the grid's tokens and their positions, row by row; rows that ended get zeros."""
+        following = iter(tokens)
+        read = [self._pad([*islice(following, len(columns))]) for columns in self._columns]
+        positions = [
+            [length if columns else 0] * self._width
+            for columns, length in zip(self._columns, self._rows.lens, strict=True)
+        ]
+        return [*chain.from_iterable(read)], [*chain.from_iterable(positions)]
+
+    def _list_places(self) -> list[int]:
+        """Return where in the grid the list's hypotheses are, and zeros up to N K numbers."""
+        listed = [
+            row * self._width + column
+            for row, columns in enumerate(self._columns)
+            for column in range(len(columns))
+        ]
+        return listed + [0] * (self._width * len(self._columns) - len(listed))
+
+    def _pad(self, numbers: list[int], filling: int = 0) -> list[int]:
+        """Return the numbers of a row, as many as the grid is wide."""
+        return numbers + [filling] * (self._width - len(numbers))

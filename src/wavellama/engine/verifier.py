@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wavellama.engine.cache import KeyValueCache
 from wavellama.engine.decoder import Engine, Prefix
+from wavellama.engine.rows import CachedRows
 
 
 @final
@@ -30,21 +31,17 @@ class EngineVerifier:
         :param prefix: what the engine has read before, and what stands before each prompt.
         """
         self._engine = engine
-        self._prompts = prompts
-        self._prefix = prefix
-        offset = prefix.length if prefix is not None else 0
-        lens = [offset + len(prompt) for prompt in prompts]
-        self._lens = torch.tensor(lens, device=prompts[0].device)
+        self._rows = CachedRows(engine, prompts, prefix)
+        self._alive = list(range(len(prompts)))  # the search's rows among those of the cache
 
     @property
     def cache(self) -> KeyValueCache:
         """The cache, once there is one."""
-        return self._cache
+        return self._rows.cache
 
     def prefill(self) -> Tensor:
         """Read the prompts; return log-probabilities of each row's first token. (N, V)."""
-        self._cache, log_probs = self._engine.prefill(self._prompts, self._prefix)
-        return log_probs
+        return self._rows.prefill()
 
     def verify(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         """Read tokens of each row; return the log-probabilities after each of them. (N, K, V).
@@ -52,30 +49,47 @@ class EngineVerifier:
         :param tokens: at least one per row; K is the most. What is returned beyond a row's own
             tokens means nothing.
         """
-        device, cache = self._lens.device, self._cache
-        num_tokens = max(map(len, tokens))
-        grid = torch.tensor(
-            [[*row, *[0] * (num_tokens - len(row))] for row in tokens], device=device
-        )
-        places = cache.take_places(num_tokens)
-        steps = torch.arange(num_tokens, device=device)
-        earlier = (steps[:, None] >= steps).expand(len(grid), -1, -1)  # (N, K, K)
-        visible = cache.visible.repeat(1, num_tokens, 1)
-        index = places[:, None].expand_as(earlier)
-        cache.visible = visible.scatter_(2, index, earlier)
-        return self._engine.extend(cache, grid, self._lens[:, None] + steps, places)
+        cache, width = self.cache, max(map(len, tokens))
+        cache.reserve(width)
+        places = cache.take_places(width)
+        steps = torch.arange(width, device=places.device)
+        earlier = (steps[:, None] >= steps).expand(len(places), -1, -1)  # (N, K, K)
+        visible = cache.visible.repeat(1, width, 1)
+        cache.visible = visible.scatter_(2, places[:, None].expand_as(earlier), earlier)
+        ids, positions = self._rows.send(self._arrange(tokens, width)).view(2, -1, width)
+        log_probs = self._engine.extend(cache, ids, positions, places)
+        return log_probs if len(tokens) == len(log_probs) else log_probs[self._alive]
 
     def accept(self, counts: Sequence[int]) -> None:
         """Keep the first tokens of what was just read, of each row at least one.
 
         :param counts: the number of tokens to keep, per row.
         """
-        kept = torch.tensor(counts, device=self._lens.device)
-        self._cache.fork((kept - 1)[:, None])
-        self._lens = self._lens + kept
+        last = [0] * len(self._rows.lens)
+        for row, count in zip(self._alive, counts, strict=True):
+            last[row] = count - 1
+            self._rows.lens[row] += count
+        self.cache.fork(self._rows.send(last)[:, None])
 
     def keep_rows(self, rows: Sequence[int]) -> None:
         """Drop all other rows."""
-        index = torch.tensor(rows, device=self._lens.device)
-        self._cache.keep_rows(index)
-        self._lens = self._lens[index]
+        self._alive = [self._alive[row] for row in rows]
+        if self._rows.pays_to_drop(len(self._alive)):
+            self._rows.keep(self._alive)
+            self._alive = list(range(len(self._alive)))
+
+    def _arrange(self, tokens: Sequence[Sequence[int]], width: int) -> list[list[int]]:
+        """Return the grid's tokens and their positions, row by row; what ended gets zeros.
+
+        Rows are padded at the position of their last token: there may be none behind it.
+        """
+        read = dict(zip(self._alive, tokens, strict=True))
+        ids: list[int] = []
+        positions: list[int] = []
+        for row, length in enumerate(self._rows.lens):
+            own = read.get(row, ())
+            padding = width - len(own)
+            steps = range(length, length + len(own))
+            ids += [*own, *[0] * padding]
+            positions += [*steps, *[steps[-1] if own else 0] * padding]
+        return [ids, positions]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from math import inf
 from time import perf_counter
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from torch import Tensor
 
 from wavellama.audio.chunks import Chunk
-from wavellama.errors import AudioError, ContextTooLongError
+from wavellama.errors import AudioError
+from wavellama.pipeline.attempts import Fault, attempt, attempt_all
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job, read_blocks
-from wavellama.pipeline.recogniser import Recogniser
+from wavellama.pipeline.recogniser import Recogniser, Recognition
 from wavellama.pipeline.segments import SegmentBuilder
+from wavellama.transcript.types import Segment
 from wavellama.units import samples_to_seconds
 
 WINDOW: Final = 4
@@ -51,6 +54,15 @@ class Batching:
         return secs >= WINDOW * self.max_secs or len(clips) >= WINDOW * self.max_rows
 
 
+class _Window(NamedTuple):
+    """What was read since the window before."""
+
+    clips: list[Clip]
+
+    ended: list[Job]
+    """The jobs whose audio has come to its end."""
+
+
 @final
 class ChunkedRun:
     """Turns inputs into segments, clip by clip."""
@@ -65,65 +77,87 @@ class ChunkedRun:
     ) -> None:
         """
         :param cut: from blocks of audio to chunks.
-        :param on_progress: is told the seconds of audio that were recognised.
+        :param on_progress: is told the seconds of audio that are done, silences included.
         """
         self._cut, self._recogniser, self._builder = cut, recogniser, builder
         self._batching, self._on_progress = batching, on_progress
 
     def run(self, inputs: Sequence[Input]) -> Iterator[Job]:
-        """Yield the jobs of all inputs, each as soon as it is done."""
-        open_jobs = [Job(input_) for input_ in inputs]
-        for clips in self._windows(list(open_jobs)):
-            for group in self._batching.groups(clips):
+        """Yield the jobs of all inputs, each as soon as it is done; then it is forgotten."""
+        is_open = [True] * len(inputs)
+        for window in self._windows(inputs):
+            yield from self._done(window.ended, is_open)
+            for group in self._batching.groups(window.clips):
                 self._recognise([clip for clip in group if clip.job.error is None])
-                done = [job for job in open_jobs if job.is_done]
-                open_jobs = [job for job in open_jobs if not job.is_done]
-                yield from done
-        yield from open_jobs
+                yield from self._done([clip.job for clip in group], is_open)
 
-    def _windows(self, jobs: Sequence[Job]) -> Iterator[list[Clip]]:
+    def _done(self, jobs: Sequence[Job], is_open: list[bool]) -> Iterator[Job]:
+        """Yield those jobs that are done, and have not been yielded yet.
+
+        :param is_open: of which inputs the job has not been yielded.
+        """
+        for job in sorted(jobs, key=lambda job: job.input.index):
+            if job.is_done and is_open[job.input.index]:
+                is_open[job.input.index] = False
+                if job.error is None:
+                    self._tell(job, job.num_samples - job.num_told)  # the silence at its end
+                yield job
+
+    def _windows(self, inputs: Sequence[Input]) -> Iterator[_Window]:
         """Yield clips that are to be sorted into batches; audio is read as it is needed."""
-        waiting: list[Clip] = []
-        for job in jobs:
+        window = _Window([], [])
+        for input_ in inputs:
+            job = Job(input_)
             for clip in self._clips(job):
-                waiting.append(clip)
-                if self._batching.is_window(waiting):
-                    yield waiting
-                    waiting = []
-        yield waiting
+                window.clips.append(clip)
+                if self._batching.is_window(window.clips):
+                    yield window
+                    window = _Window([], [])
+            window.ended.append(job)
+        yield window
 
     def _clips(self, job: Job) -> Iterator[Clip]:
-        """Yield the clips of an input; an error of its audio ends it."""
+        """Yield the clips of an input; an error, of its audio or of a clip before, ends it."""
         chunks = self._cut(read_blocks(job))
+        end = 0
         for number in count():
             try:
                 with job.timed("audio"):
-                    chunk = next(chunks, None)
+                    chunk = None if job.error is not None else next(chunks, None)
             except AudioError as ex:
                 job.error = ex
                 return
             if chunk is None:
                 job.num_clips = number
                 return
-            yield Clip(job, number, chunk)
+            yield Clip(job, number, chunk, num_new=chunk.end - end)
+            end = chunk.end
 
     def _recognise(self, clips: list[Clip]) -> None:
-        """Recognise clips together; one that is too long ends its own input alone."""
+        """Recognise clips together; one that cannot be recognised ends its own input alone."""
         if not clips:
             return
         begin = perf_counter()
-        try:
-            recognitions = self._recogniser.recognise(clips)
-        except ContextTooLongError as ex:
-            if len(clips) == 1:
-                clips[0].job.error = AudioError(clips[0].input.name, str(ex))
-                return
-            for clip in clips:
-                self._recognise([clip])
-            return
-        total = sum(clip.num_samples for clip in clips)
-        rate = (perf_counter() - begin) / total
-        for clip, recognition in zip(clips, recognitions, strict=True):
+        recognise, dtype = self._recogniser.recognise, self._recogniser.dtype
+        results = attempt_all(recognise, clips, dtype)
+        rate = (perf_counter() - begin) / sum(clip.num_samples for clip in clips)
+        for clip, result in zip(clips, results, strict=True):
             clip.job.add_secs("recognition", clip.num_samples * rate)
-            clip.job.add(clip.number, self._builder.build(clip, recognition), clip.span)
-        self._on_progress(samples_to_seconds(total))
+            self._keep(clip, result)
+
+    def _keep(self, clip: Clip, result: Recognition | Fault) -> None:
+        """Make a segment of what was recognised."""
+        built = result if isinstance(result, Fault) else self._build(clip, result)
+        if isinstance(built, Fault):
+            clip.job.fail(built.reason)
+            return
+        clip.job.add(clip.number, built, clip.span)
+        self._tell(clip.job, clip.num_new)
+
+    def _build(self, clip: Clip, recognition: Recognition) -> Segment | Fault:
+        return attempt(partial(self._builder.build, clip, recognition), self._recogniser.dtype)
+
+    def _tell(self, job: Job, num_samples: int) -> None:
+        """Report samples of a job as done."""
+        job.num_told += num_samples
+        self._on_progress(samples_to_seconds(num_samples))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
 from math import inf
@@ -98,12 +99,12 @@ class ASRInferencePipeline:
         self._max_clip_secs = min(_trained_secs(model_card), _room_secs(self.model))
 
     def transcribe(
-        self, inp: AudioInput | Sequence[AudioInput], *, lang: Langs = None, batch_size: int = 2
+        self, inp: AudioInput | Iterable[AudioInput], *, lang: Langs = None, batch_size: int = 2
     ) -> list[str]:
         """Return the text of each input, in the order of the inputs.
 
-        :param inp: one input or a list of them: paths, encoded bytes, binary files, or mappings
-            with ``waveform`` and ``sample_rate``.
+        :param inp: one input or any iterable of them: paths, encoded bytes, binary files, or
+            mappings with ``waveform`` and ``sample_rate``.
         :param lang: one language code for all inputs, or one code or None for each.
         :param batch_size: inputs that are decoded together.
         :raises TranscriptionError: some inputs are bad; it holds the texts of the others.
@@ -116,14 +117,14 @@ class ASRInferencePipeline:
 
     def transcribe_with_context(
         self,
-        inp: AudioInput | Sequence[AudioInput],
+        inp: AudioInput | Iterable[AudioInput],
         context_examples: Examples,
         *,
         batch_size: int = 1,
     ) -> list[str]:
         """Return the text of each input, after the model has read examples (ZERO_SHOT).
 
-        :param inp: one input or a list of them, as for ``transcribe``.
+        :param inp: one input or any iterable of them, as for ``transcribe``.
         :param context_examples: one or more examples for all inputs, or a list of such lists, one
             per input; they are repeated in order, or cut, to as many as the model reads.
         :param batch_size: inputs that are decoded together.
@@ -137,7 +138,7 @@ class ASRInferencePipeline:
 
     def stream_results(
         self,
-        inputs: AudioInput | Sequence[AudioInput],
+        inputs: AudioInput | Iterable[AudioInput],
         options: TranscribeOptions | None = None,
         *,
         lang: Langs = None,
@@ -146,14 +147,15 @@ class ASRInferencePipeline:
     ) -> Iterator[Transcript]:
         """Yield the transcript of each input as soon as it is complete.
 
-        :param inputs: one input or a list of them, as for ``transcribe``; of any length.
+        :param inputs: one input or any iterable of them, as for ``transcribe``; of any length.
         :param options: how to transcribe; by default with the pipeline's search alone.
         :param lang: one language code for all inputs, or one code or None for each; the options
-            can give one for all as well.
+            can give one for all as well. Where the options name ``languages``, the language of an
+            input is detected if none is given here.
         :param examples: what a zero-shot model reads first, as for ``transcribe_with_context``.
-        :param on_progress: is told the seconds of audio that have been recognised, bit by bit.
-        :raises TranscriptionError: some inputs are bad; raised after the last transcript, without
-            texts, which have been yielded.
+        :param on_progress: is told the seconds of audio that are done, silences included, bit by
+            bit; for each input they add up to its duration.
+        :raises TranscriptionError: some inputs are bad; raised after the last transcript.
         :raises BatchError: the model needs examples or takes none, or takes no language.
         :raises ConfigError: the model cannot do what the options ask for.
         :raises UnknownLanguageError: a language code is not known.
@@ -175,17 +177,16 @@ class ASRInferencePipeline:
         Streaming models recognise segment by segment, all others each utterance when a silence has
         followed it.
 
-        :param options: how to transcribe; by default with the pipeline's search, and with causal
-            normalisation.
+        :param options: how to transcribe; by default with the pipeline's search.
         :param examples: what a zero-shot model reads before each utterance.
         :raises BatchError: the model needs examples or takes none, or takes no language.
         :raises ConfigError: the model cannot do what the options ask for.
         :raises UnknownLanguageError: a language code is not known.
         """
-        options = options or TranscribeOptions(normalization="causal")
-        options = options.with_search(self.beam_search_config)
+        options = (options or TranscribeOptions()).with_search(self.beam_search_config)
+        options = replace(options, normalization=options.normalization or "causal")
         (input_,) = self._inputs([b""], options.lang, examples)
-        recogniser = create_recogniser(self.model, self.tokenizer, options)
+        recogniser = create_recogniser(self.model, self.tokenizer, options, is_live=True)
         builder = self._create_builder(options)
         if isinstance(recogniser, StreamRecogniser):
             return LiveSession(SegmentListener(recogniser, Voice(builder, input_), options))
@@ -250,9 +251,7 @@ class ASRInferencePipeline:
         self, audio: Sequence[AudioInput], lang: Langs, examples: Examples | None
     ) -> list[Input]:
         """Return the inputs with what goes with each, before any audio is read."""
-        langs = langs_per_input(lang, len(audio))
-        for code in langs:
-            check_lang(self.model, code)
+        langs = [check_lang(self.model, code) for code in langs_per_input(lang, len(audio))]
         rows = self._examples(examples, len(audio))
         places = zip(audio, langs, rows, strict=True)
         return [Input(i, *place) for i, place in enumerate(places)]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
+
+import numpy as np
+from torch import Tensor
 
 from wavellama.audio.load import AudioInput, describe
+from wavellama.audio.sources import BinaryFile
 from wavellama.batch import Example
 from wavellama.errors import BatchError
+
+ITERABLE_AUDIO: Final = (str, bytes, bytearray, memoryview, np.ndarray, Tensor, Mapping, BinaryFile)
+"""What is a single input, or meant as one, though it can be iterated over."""
 
 Langs: TypeAlias = "str | Sequence[str | None] | None"
 """One language code for all inputs, or one code or None for each."""
@@ -47,9 +54,11 @@ class Input:
         return describe(self.audio)
 
 
-def as_list(inputs: AudioInput | Sequence[AudioInput]) -> list[AudioInput]:
-    """Return a list of inputs, even of a single one."""
-    return cast("list[AudioInput]", list(inputs) if isinstance(inputs, list | tuple) else [inputs])
+def as_list(inputs: AudioInput | Iterable[AudioInput]) -> list[AudioInput]:
+    """Return a list of inputs: of a single one, or of what a list, generator or the like holds."""
+    if isinstance(inputs, ITERABLE_AUDIO) or not isinstance(inputs, Iterable):
+        return [cast("AudioInput", inputs)]
+    return list(inputs)
 
 
 def langs_per_input(lang: Langs, count: int) -> list[str | None]:

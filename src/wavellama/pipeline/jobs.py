@@ -46,6 +46,9 @@ class Job:
     num_samples: int = 0
     """The length of what was read."""
 
+    num_told: int = 0
+    """How many of these samples have been reported as done."""
+
     error: AudioError | None = None
     """Why there will be no transcript."""
 
@@ -60,6 +63,10 @@ class Job:
     def add(self, number: int, segment: Segment, span: tuple[float, float]) -> None:
         """Keep what was recognised in a clip that covers ``span``."""
         self.segments[number], self.spans[number] = segment, span
+
+    def fail(self, reason: str) -> None:
+        """Keep why there will be no transcript; of several reasons the first one."""
+        self.error = self.error or AudioError(self.input.name, reason)
 
     @contextmanager
     def timed(self, work: Work) -> Iterator[None]:
@@ -89,6 +96,9 @@ class Clip:
 
     normalizer: Normalizer | None = None
     """What makes of the audio what the encoder reads; None: it is normalised by itself."""
+
+    num_new: int = 0
+    """How many samples of the input lie between the end of the clip before and its own end."""
 
     @property
     def input(self) -> Input:

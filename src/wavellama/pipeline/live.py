@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wavellama.audio.causal import CausalNormalizer, Normalizer
-from wavellama.audio.chunks import Chunk
+from wavellama.audio.chunks import MARGIN_SAMPLES, Chunk, HeldAudio
 from wavellama.audio.regions import SpeechRegion, VadOptions
 from wavellama.audio.sources import to_float
 from wavellama.audio.vad import SpeechDetector
@@ -34,9 +34,6 @@ from wavellama.units import MIN_SAMPLES, samples_to_seconds, seconds_to_samples
 
 STEP: Final = 512
 """Samples between two looks at the audio (32 ms): a window of the voice detection."""
-
-MARGIN_SAMPLES: Final = seconds_to_samples(0.2)
-"""Silence around speech that is recognised with it."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +86,8 @@ class LiveSession:
         self._waiting = torch.cat([self._waiting, _to_samples(samples)])
         updates: list[LiveUpdate] = []
         while len(self._waiting) >= STEP:
-            update = self._listener.hear(self._waiting[:STEP])
-            self._waiting = self._waiting[STEP:]
+            step, self._waiting = self._waiting[:STEP], self._waiting[STEP:]
+            update = self._listener.hear(step)
             updates += [] if update is None else [self._keep(update)]
         return updates
 
@@ -182,62 +179,55 @@ class UtteranceListener:
         """:param max_secs: where an utterance without silences is cut."""
         self._recogniser, self._voice = recogniser, voice
         silence_ms = round(1000 * options.endpoint_secs)
-        self._detector = SpeechDetector(
-            VadOptions(min_silence_ms=silence_ms), seconds_to_samples(max_secs)
-        )
+        self._max_samples = seconds_to_samples(max_secs)
+        self._detector = SpeechDetector(VadOptions(min_silence_ms=silence_ms), self._max_samples)
         self._normalizer = Normalizer() if options.normalization == "causal" else None
         self._period = seconds_to_samples(options.update_secs)
-        self._audio = torch.zeros(0)
-        self._begin = 0  # where the audio begins that is kept
+        self._audio = HeldAudio()
         self._asked = 0  # when there was a tentative text for the last time
 
     def hear(self, samples: Tensor) -> LiveUpdate | None:
         """Take ``STEP`` samples; return what became known. (T)."""
-        self._audio = torch.cat([self._audio, samples])
+        self._audio.append(samples)
         if self._normalizer is not None:
             self._normalizer.add(samples)
         ended = self._detector.feed(samples)
         if ended:
-            return self._settle(ended)
-        start = self._detector.open_start
-        self._forget(self._detector.horizon - MARGIN_SAMPLES)
-        if start is None or self._now - max(self._asked, start) < self._period:
+            return self._settle(ended, self._detector.horizon)
+        self._audio.drop_before(self._detector.horizon - MARGIN_SAMPLES)
+        start, now = self._detector.open_start, self._audio.end
+        if start is None or now - max(self._asked, start) < self._period:
             return None
-        self._asked = self._now
-        segment = self._recognise(start, self._now)
-        return LiveUpdate(samples_to_seconds(self._now), (), segment.text)
+        self._asked = now
+        return LiveUpdate(samples_to_seconds(now), (), self._guess(start).text)
 
     def end(self) -> LiveUpdate:
         """Recognise what is left."""
-        return self._settle(self._detector.finish())
+        return self._settle(self._detector.finish(), None)
 
-    @property
-    def _now(self) -> int:
-        return self._begin + len(self._audio)
+    def _settle(self, regions: Sequence[SpeechRegion], next_start: int | None) -> LiveUpdate:
+        """Recognise utterances that have ended.
 
-    def _settle(self, regions: Sequence[SpeechRegion]) -> LiveUpdate:
-        """Recognise utterances that have ended."""
+        :param next_start: no later one begins before this sample; None: the audio has ended.
+        """
         kept: tuple[Segment, ...] = ()
-        for region in regions:
-            kept += self._voice.keep(self._recognise(region.start, region.end, region))
-        self._asked = self._now
-        return LiveUpdate(samples_to_seconds(self._now), kept, "")
+        for idx, region in enumerate(regions, 1):
+            following = regions[idx].start if idx < len(regions) else next_start
+            chunk = self._audio.take((region,), following, self._max_samples)
+            kept += self._voice.keep(self._recognise(chunk))
+        self._asked = self._audio.end
+        return LiveUpdate(samples_to_seconds(self._asked), kept, "")
 
-    def _recognise(self, start: int, end: int, *regions: SpeechRegion) -> Segment:
-        """Recognise a stretch of the audio, with some silence around it."""
-        begin = max(start - MARGIN_SAMPLES, self._begin)
-        waveform = self._audio[begin - self._begin : end + MARGIN_SAMPLES - self._begin]
-        probability = regions[0].probability if regions else None
-        chunk = Chunk(waveform.clone(), begin, regions, probability)
+    def _guess(self, start: int) -> Segment:
+        """Recognise what was said since ``start``, as far as it fits into one piece."""
+        end = min(self._audio.end, start + self._max_samples)
+        begin, end = self._audio.with_margin(start, end, None, self._max_samples)
+        return self._recognise(Chunk(self._audio.between(begin, end), begin))
+
+    def _recognise(self, chunk: Chunk) -> Segment:
         clip = self._voice.clip(chunk, self._normalizer)
         (recognition,) = self._recogniser.recognise([clip])
         return self._voice.build(clip, recognition)
-
-    def _forget(self, end: int) -> None:
-        """Drop the audio before ``end``."""
-        if end > self._begin:
-            self._audio = self._audio[end - self._begin :].clone()
-            self._begin = end
 
 
 @final

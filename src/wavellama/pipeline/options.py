@@ -14,6 +14,9 @@ from wavellama.text.scripts import check_script
 
 Normalization: TypeAlias = Literal["clip", "causal"]
 
+MAX_UPDATE_SECS: Final = 3600.0
+"""The longest time between two tentative texts."""
+
 
 _OTHERS: Final = frozenset({"batch_secs", "in_order", "update_secs", "endpoint_secs"})
 """Options that change how soon something is known."""
@@ -36,7 +39,7 @@ class TranscribeOptions:
     """The search; its ``nbest`` is the number of beams. None: that of the pipeline."""
 
     nbest: int = 1
-    """How many hypotheses of each segment are returned, at most as many as there are beams."""
+    """How many hypotheses of each segment are returned; a ``search`` must have as many beams."""
 
     draft_model: str | None = None
     """The card, or the training run, of a CTC model with the same vocabulary, whose text is a draft
@@ -65,9 +68,9 @@ class TranscribeOptions:
     batch_secs: float = 60.0
     """The most audio, padding included, that is recognised at a time."""
 
-    normalization: Normalization = "clip"
-    """Whether streaming models normalise by the whole audio (``clip``) or by what came before
-    (``causal``)."""
+    normalization: Normalization | None = None
+    """Whether audio is normalised by all of it (``clip``; live: by the utterance) or by what came
+    before (``causal``: streaming models, and live). None: ``clip`` for files, ``causal`` live."""
 
     word_timestamps: bool = False
     """Whether to find out when each word is spoken."""
@@ -87,20 +90,22 @@ class TranscribeOptions:
 
     def __post_init__(self) -> None:
         """
-        :raises ConfigError: a value is out of range.
+        :raises ConfigError: a value is out of range, or one string stands for several.
         :raises UnknownLanguageError: a language code is not known.
         """
+        self._keep_tuple("languages")
+        self._keep_tuple("hotwords")
         self._check_range("nbest", self.nbest, 1, inf if self.search is None else self.beam.nbest)
         if self.chunk_secs is not None:
             self._check_range("chunk_secs", self.chunk_secs, 1.0, 600.0)
         self._check_range("batch_secs", self.batch_secs, 1.0, 1e6)
-        self._check_range("update_secs", self.update_secs, 0.1, 3600.0)
+        self._check_range("update_secs", self.update_secs, 0.1, MAX_UPDATE_SECS)
         self._check_range("endpoint_secs", self.endpoint_secs, 0.1, 60.0)
         self._check_range("hotword_weight", self.hotword_weight, 0.0, 100.0)
         self._check_range("lm_weight", self.lm_weight, 0.0, 10.0)
         if self.lang is not None and self.languages:
             raise ConfigError("`lang` says what is spoken, `languages` what may be: choose one.")
-        if self.normalization not in ("clip", "causal"):
+        if self.normalization not in (None, "clip", "causal"):
             raise ConfigError(
                 f"`normalization` must be clip or causal, but is {self.normalization!r}."
             )
@@ -115,16 +120,22 @@ class TranscribeOptions:
         return self.search or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
 
     def with_search(self, search: Wav2Vec2LlamaBeamSearchConfig) -> TranscribeOptions:
-        """Return the options with a search, if they have none.
-
-        :raises ConfigError: more hypotheses are to be returned than it has beams.
-        """
-        return self if self.search is not None else replace(self, search=search)
+        """Return the options with a search, if they have none, of at least ``nbest`` beams."""
+        if self.search is not None:
+            return self
+        return replace(self, search=replace(search, nbest=max(search.nbest, self.nbest)))
 
     @property
     def settings(self) -> dict[str, object]:
         """The options that transcripts of files depend on, by their names."""
         return {name: value for name, value in asdict(self).items() if name not in _OTHERS}
+
+    def _keep_tuple(self, name: str) -> None:
+        """Make a tuple of a list; a string would be taken letter by letter."""
+        value = getattr(self, name)
+        if isinstance(value, str):
+            raise ConfigError(f"`{name}` takes several strings: write {(value,)!r}, not {value!r}.")
+        object.__setattr__(self, name, tuple(value))
 
     def _check_range(self, name: str, value: float, low: float, high: float) -> None:
         if not low <= value <= high:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from wavellama.text.normalize import normalize_text
 from wavellama.text.words import TextWord, split_words
-from wavellama.transcript.types import Segment
+from wavellama.transcript.types import Segment, Word
 
 
 class Seam(NamedTuple):
@@ -79,9 +79,29 @@ def _last(segment: Segment, begin: int) -> Segment:
 
 
 def _select(segment: Segment, kept: slice) -> Segment:
-    words = _words(segment)[kept]
+    """Return the segment with some of its words, about which less is known.
+
+    Tokens, alternatives and log-probabilities are those of the whole window, so they are dropped.
+    """
+    all_words = _words(segment)
+    words = all_words[kept]
+    if len(words) == len(all_words):
+        return segment
     text = "".join(f" {word.text}" if word.spaced else word.text for word in words).strip()
     timed = segment.words[kept]
-    if not timed:
-        return replace(segment, text=text, words=())
-    return replace(segment, text=text, words=timed, start=timed[0].start, end=timed[-1].end)
+    part = replace(
+        segment,
+        text=text,
+        words=timed,
+        tokens=(),
+        alternatives=(),
+        avg_logprob=None,
+        confidence=_mean_confidence(timed),
+    )
+    return replace(part, start=timed[0].start, end=timed[-1].end) if timed else part
+
+
+def _mean_confidence(words: Sequence[Word]) -> float | None:
+    """Return how probable it is that one of the words is right; None if not known of each."""
+    known = [word.confidence for word in words if word.confidence is not None]
+    return sum(known) / len(known) if words and len(known) == len(words) else None

@@ -5,30 +5,32 @@ Shapes: N clips, T samples.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple, Protocol, TypeAlias, final
 
+import torch
 from fairseq2.data.tokenizers import Tokenizer
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
-from wavellama.batch import AsrBatch, Example
+from wavellama.batch import AsrBatch
 from wavellama.decoding.biasing import Bias, create_bias
 from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
-from wavellama.decoding.examples import read_examples
+from wavellama.decoding.examples import ExampleReader
 from wavellama.decoding.generate import SearchExtras, generate
-from wavellama.decoding.language import detect_languages
+from wavellama.decoding.language import LanguageScores, detect_languages
 from wavellama.decoding.streaming import PastSegment, StreamState, decode_segments
-from wavellama.errors import BatchError, ConfigError
+from wavellama.errors import BatchError, ConfigError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
 from wavellama.model.hub import load_model
 from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.model.outputs import SharedPrefix
+from wavellama.pipeline.checks import check_options
 from wavellama.pipeline.jobs import Clip
 from wavellama.pipeline.options import Normalization, TranscribeOptions
 from wavellama.search.types import Hypothesis
@@ -52,6 +54,11 @@ class Recognition(NamedTuple):
 class Recogniser(Protocol):
     """Recognises clips; what it says of one does not depend on the others."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the model's weights."""
+        ...
+
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Return what was said in each clip."""
         ...
@@ -70,57 +77,37 @@ def check_model(model: Module) -> SpeechModel:
 
 
 def create_recogniser(
-    model: SpeechModel, tokenizer: Tokenizer, options: TranscribeOptions
+    model: SpeechModel, tokenizer: Tokenizer, options: TranscribeOptions, *, is_live: bool = False
 ) -> Recogniser | StreamRecogniser:
     """Return the recogniser that fits the model.
 
+    :param is_live: whether the audio is still to be spoken.
     :raises ConfigError: the model cannot do what the options ask for.
     :raises BatchError: a language is given, but the model takes none.
     :raises UnknownLanguageError: a language's code is not in the model's table.
     """
     for code in (options.lang, *options.languages):
         check_lang(model, code)
+    check_options(model, options, is_live=is_live)
     if isinstance(model, Wav2Vec2AsrModel):
-        _check_ctc_options(options)
         return CtcRecogniser(model)
     bias = create_bias(tokenizer, options)
-    if not model.syntax.is_streaming:
-        return LlamaRecogniser(model, options, bias, _load_draft_model(model, options))
-    if options.draft_model is not None:
-        raise ConfigError("`draft_model` cannot be used with streaming models.")
-    if options.languages:
-        raise ConfigError(
-            "A streaming model is told the language before it hears anything: give `lang`, not"
-            " `languages`."
-        )
-    return StreamRecogniser(model, options, bias)
+    if model.syntax.is_streaming:
+        return StreamRecogniser(model, options, bias)
+    return LlamaRecogniser(model, options, bias, _load_draft_model(model, options))
 
 
-def check_lang(model: SpeechModel, code: str | None) -> None:
-    """Check that the model takes a language, if one is given.
+def check_lang(model: SpeechModel, code: str | None) -> str | None:
+    """Return the model's own code for a language, if one is given: ``jpn_Jpan`` for ``ja``.
 
     :raises BatchError: it takes none.
     :raises UnknownLanguageError: the code is not in its table.
     """
     if code is None:
-        return
+        return None
     if not isinstance(model, Wav2Vec2LlamaModel) or not model.syntax.needs_language:
         raise BatchError(f"This model takes no language, but `lang` gives {code!r}.")
-    model.lang_mapping.row(code)
-
-
-def _check_ctc_options(options: TranscribeOptions) -> None:
-    asked = {
-        "hotwords": options.hotwords,
-        "lm": options.lm,
-        "script": options.script,
-        "nbest": options.nbest > 1,
-        "draft_model": options.draft_model,
-        "search.nbest (beams)": options.beam.nbest > 1,
-    }
-    for name, value in asked.items():
-        if value:
-            raise ConfigError(f"A CTC model takes its likeliest path: `{name}` cannot be used.")
+    return model.lang_mapping.resolve(code)
 
 
 @final
@@ -137,27 +124,37 @@ class LlamaRecogniser:
         """:param draft_model: a CTC model that drafts the texts."""
         self._model, self._options, self._bias = model, options, bias
         self._draft_model = draft_model
-        self._last_examples: tuple[Sequence[Example], SharedPrefix | None] = ((), None)
+        self._examples = ExampleReader(model)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the model's weights."""
+        return _dtype(self._model)
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Return what was said in each clip.
 
         :raises ContextTooLongError: a clip leaves no room to emit a token.
+        :raises DecodingError: the decoder produced NaN.
         """
         if self._model.syntax.needs_examples:
             return self._recognise_after_examples(clips)
-        batch = to_batch(clips, self._model)
-        if not self._options.languages:
-            langs = [clip.input.lang for clip in clips]
-            return list(map(Recognition, self._generate(batch), langs))
-        scores = detect_languages(
-            self._model, batch, self._options.languages, config=self._options.beam
-        )
-        results = self._generate(replace(batch, langs=[row.best for row in scores]))
-        return [
-            Recognition(hypotheses, row.best, row.probabilities[row.best])
-            for hypotheses, row in zip(results, scores, strict=True)
-        ]
+        langs = [clip.input.lang for clip in clips]
+        probabilities: list[float | None] = [None] * len(clips)
+        if self._options.languages:
+            unknown = [place for place, lang in enumerate(langs) if lang is None]
+            for place, row in zip(unknown, self._detect(clips, unknown), strict=True):
+                langs[place], probabilities[place] = row.best, row.probabilities[row.best]
+        results = self._generate(replace(to_batch(clips, self._model), langs=langs))
+        return list(map(Recognition, results, langs, probabilities))
+
+    def _detect(self, clips: Sequence[Clip], places: Sequence[int]) -> list[LanguageScores]:
+        """Return how well the languages that may be spoken explain some of the clips."""
+        if not places:
+            return []
+        batch = to_batch([clips[place] for place in places], self._model)
+        languages = self._options.languages
+        return detect_languages(self._model, batch, languages, config=self._options.beam)
 
     def _recognise_after_examples(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Recognise clips with the same examples together; examples are read once."""
@@ -166,18 +163,10 @@ class LlamaRecogniser:
         for _, group in groupby(places, key=lambda place: id(clips[place].input.examples)):
             rows = list(group)
             batch = to_batch([clips[row] for row in rows], self._model)
-            prefix = self._read_examples(clips[rows[0]].input.examples or ())
+            prefix = self._examples.read(clips[rows[0]].input.examples or ())
             results = self._generate(batch, {"prefix": prefix})
             found |= dict(zip(rows, map(Recognition, results), strict=True))
         return [found[place] for place in range(len(clips))]
-
-    def _read_examples(self, examples: Sequence[Example]) -> SharedPrefix:
-        """Return what the decoder reads of examples; the last ones are remembered."""
-        known, prefix = self._last_examples
-        if prefix is None or known is not examples:
-            prefix = read_examples(self._model, examples)
-            self._last_examples = (examples, prefix)
-        return prefix
 
     def _generate(
         self, batch: AsrBatch, extras: SearchExtras | None = None
@@ -195,10 +184,21 @@ class CtcRecogniser:
     def __init__(self, model: Wav2Vec2AsrModel) -> None:
         self._model = model
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the model's weights."""
+        return _dtype(self._model)
+
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
-        """Return what was said in each clip."""
+        """Return what was said in each clip.
+
+        :raises DecodingError: the model produced NaN.
+        """
         audio, lens = _pad(clips, self._model)
-        return [Recognition([best]) for best in ctc_hypotheses(self._model, audio, lens)]
+        paths = ctc_hypotheses(self._model, audio, lens)
+        if any(math.isnan(path.score) for path in paths):
+            raise DecodingError("The model has produced NaN; audio or weights hold NaN.")
+        return [Recognition([path]) for path in paths]
 
 
 @final
@@ -214,9 +214,14 @@ class StreamRecogniser:
         return self._model.streaming_config
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The type of the model's weights."""
+        return _dtype(self._model)
+
+    @property
     def normalization(self) -> Normalization:
         """Whether whole inputs are normalised, or each segment by what came before it."""
-        return self._options.normalization
+        return self._options.normalization or "clip"
 
     def start(self, lang: str | None, normalize: Callable[[Tensor], Tensor]) -> StreamState:
         """Begin a stream.
@@ -237,6 +242,20 @@ class StreamRecogniser:
         :param segments: their audio, not normalised. *Shape of each:* (T).
         """
         clips = [state.normalize(samples) for state, samples in zip(states, segments, strict=True)]
+        return self.decode(states, clips, are_last)
+
+    def decode(
+        self,
+        states: Sequence[StreamState],
+        clips: Sequence[Tensor],
+        are_last: Sequence[bool],
+    ) -> list[list[Hypothesis]]:
+        """Do the same with audio that is normalised; after an error it can be done again.
+
+        :param clips: the segments' audio, normalised. *Shape of each:* (T).
+        :raises ContextTooLongError: a segment leaves no room to emit a token.
+        :raises DecodingError: the decoder produced NaN.
+        """
         return decode_segments(self._model, states, clips, are_last, self._options.beam, self._bias)
 
 
@@ -279,3 +298,7 @@ def _pad(clips: Sequence[Clip], model: Module) -> tuple[Tensor, list[int]]:
     device = next(model.parameters()).device
     audio = pad_sequence(waveforms, batch_first=True).to(device)
     return audio, [len(waveform) for waveform in waveforms]
+
+
+def _dtype(model: Module) -> torch.dtype:
+    return next(model.parameters()).dtype

@@ -1,21 +1,25 @@
 """A folder of results: complete files, a journal of what is done, and nothing lost when it stops.
 
 ``transcripts.jsonl`` holds one line per file that is done, and is the journal, too: the other files
-of a result are written before its line.
+of a result are on the disk before its line. Beside the transcript a line has what these files are
+called, without suffix (``stem``), and which file it was (``path``, absolute).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Final, TextIO, final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Final, NamedTuple, TextIO, final
+from uuid import uuid4
 
 from wavellama.errors import ConfigError
-from wavellama.pipeline.sources import SourceFile
+from wavellama.pipeline.sources import STANDARD_INPUT, SourceFile, free_stem
 from wavellama.transcript.types import Transcript
 from wavellama.transcript.writers import WRITERS, WriterOptions
 
@@ -26,6 +30,9 @@ ODD_NAMES: Final = "surrogateescape"
 
 SETTINGS: Final = ".settings.json"
 """How the results of a folder were made."""
+
+_CANNOT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP})
+"""The errors of file systems that know no such thing as a folder to be written."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,72 +54,183 @@ class ResultFolder:
         :param settings: what the results depend on.
         :param rank: the number of this process, where several share the folder: each has a journal
             of its own, until ``merge_journals`` makes them one.
-        :raises ConfigError: the folder holds results that were made with other settings, or another
-            process is writing into it.
+        :raises ConfigError: the folder holds results that were made with other settings, or other
+            things, cannot be written, or another process is writing into it.
         """
         self.path, self._options = folder, options
         self._formats = [name for name in formats if name != "jsonl"]
-        folder.mkdir(parents=True, exist_ok=True)
-        self._check_settings(json.loads(json.dumps(settings, default=str)))
-        self._journal = _open_journal(folder / (JOURNAL if rank is None else f".{rank}.{JOURNAL}"))
-        self._done = {source for path in _journals(folder) for source in _read_journal(path)}
+        journal = folder / (JOURNAL if rank is None else f".{rank}.{JOURNAL}")
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._journal = _open_journal(journal)
+            try:
+                entries = list(_read_journals(folder))
+                _check_settings(folder, settings, has_results=bool(entries))
+                _cut_torn_line(journal)
+            except BaseException:
+                self._journal.close()
+                raise
+        self._done = {entry.path for entry in entries} - {_identity(STANDARD_INPUT)}
+        self._taken = {entry.stem for entry in entries}
+        self._stems: dict[str, PurePath] = {}  # of the files that remain, by their path
 
     def remaining(self, files: Iterable[SourceFile]) -> list[SourceFile]:
-        """Return the files that have no result yet."""
-        return [file for file in files if str(file.path) not in self._done]
+        """Return the files that have no result yet, which ``save`` takes from now on.
+
+        What was said on standard input before is another file.
+
+        What their results are called depends on ``files`` and on what was done before, so it is the
+        same for all processes that share the folder, if all of them ask before any one saves.
+        """
+        todo = [file for file in files if _identity(file) not in self._done]
+        for file in todo:
+            if _identity(file) not in self._stems:
+                stem = free_stem(file.name, self._taken)
+                self._stems[_identity(file)] = stem
+                self._taken.add(stem)
+        return todo
 
     def save(self, file: SourceFile, transcript: Transcript) -> None:
-        """Write the results of one file."""
-        for name in self._formats:
-            path = self.path / file.stem.with_name(f"{file.stem.name}.{name}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, WRITERS[name](transcript, self._options))
-        self._journal.write(WRITERS["jsonl"](transcript, self._options))
-        self._journal.flush()
-        self._done.add(str(file.path))
+        """Write the results of one of the ``remaining`` files.
+
+        :raises ConfigError: they cannot be written; the disk is full, say.
+        """
+        stem = self._stems[_identity(file)]
+        if self._formats:
+            self._write_files(self.path / stem, transcript)
+        with _writing(Path(self._journal.name)):
+            self._journal.write(_to_line(file, transcript, stem))
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
+        self._done.add(_identity(file))
+
+    def _write_files(self, stem: Path, transcript: Transcript) -> None:
+        """Write all but the line of the journal, and see to it that they outlive a power cut."""
+        with _writing(stem.parent):
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            for name in self._formats:
+                path = stem.with_name(f"{stem.name}.{name}")
+                write_atomic(path, WRITERS[name](transcript, self._options))
+            _sync_names(stem.parent)
 
     def close(self) -> None:
-        """Let others write into the folder."""
-        self._journal.close()
+        """Let others write into the folder.
 
-    def _check_settings(self, settings: Mapping[str, object]) -> None:
-        path = self.path / SETTINGS
-        if not path.is_file():
-            write_atomic(path, json.dumps(settings, indent=1))
-            return
-        before = json.loads(path.read_text("utf-8"))
-        for key in sorted(before.keys() | settings.keys()):
-            if before.get(key) != settings.get(key):
-                raise ConfigError(
-                    f"{self.path} holds results with {key} = {before.get(key)!r}, but now it is"
-                    f" {settings.get(key)!r}; choose another output folder, or remove this one."
-                )
+        :raises ConfigError: what could not be written before still cannot be.
+        """
+        with _writing(Path(self._journal.name)):
+            self._journal.close()
 
 
 def merge_journals(folder: Path, order: Sequence[str]) -> None:
     """Make one journal of those of all processes, which have ended.
 
-    :param order: the sources in the order that the journal is to have.
+    :param order: the files in the order that the journal is to have.
+    :raises ConfigError: it cannot be written.
     """
-    lines = {
-        source: line for path in _journals(folder) for source, line in _read_journal(path).items()
-    }
-    known = [source for source in order if source in lines]
+    lines = {entry.path: entry.line for entry in _read_journals(folder)}
+    known = [path for path in map(os.path.abspath, order) if path in lines]
     rest = sorted(lines.keys() - set(known))
-    write_atomic(folder / JOURNAL, "".join(f"{lines[source]}\n" for source in [*known, *rest]))
-    for path in folder.glob(f".*.{JOURNAL}"):
-        path.unlink()
+    write_atomic(folder / JOURNAL, "".join(f"{lines[path]}\n" for path in [*known, *rest]))
+    with _writing(folder):
+        _sync_names(folder)
+        for path in folder.glob(f".*.{JOURNAL}"):
+            path.unlink()
 
 
-def _journals(folder: Path) -> list[Path]:
-    """Return the journals there are, that of all processes first."""
-    return [
-        path for path in (folder / JOURNAL, *sorted(folder.glob(f".*.{JOURNAL}"))) if path.is_file()
-    ]
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file that is either complete or not there, whatever happens meanwhile.
+
+    :raises ConfigError: it cannot be written; the disk is full, say.
+    """
+    # A name of its own on all machines that share the folder, and short: names have a limit.
+    temporary = path.with_name(f".{uuid4().hex}")
+    with _writing(path):
+        try:
+            with temporary.open("x", encoding="utf-8", errors=ODD_NAMES) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tell in one sentence that something cannot be written."""
+    try:
+        yield
+    except OSError as ex:
+        raise ConfigError(
+            f"{path} cannot be written ({ex.strerror or ex}); choose another folder, or mend that"
+            " and start again."
+        ) from ex
+
+
+def _sync_names(folder: Path) -> None:
+    """Have the names of a folder's files written to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as ex:
+        if ex.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+# Settings
+
+
+def _check_settings(folder: Path, settings: Mapping[str, object], has_results: bool) -> None:
+    """Check that results were made as they are to be made now, and keep how that is.
+
+    :raises ConfigError: they were made otherwise.
+    """
+    path, settings = folder / SETTINGS, json.loads(json.dumps(settings, default=str))
+    before = _read_settings(path) if has_results else {}
+    for key in sorted(before.keys() & settings.keys()):
+        if not _agree(before[key], settings[key]):
+            raise ConfigError(
+                f"{folder} holds results with {key} = {before[key]!r}, but now it is"
+                f" {settings[key]!r}; choose another output folder, or remove this one."
+            )
+    write_atomic(path, json.dumps({**before, **settings}, indent=1))
+
+
+def _read_settings(path: Path) -> dict[str, object]:
+    """Return the settings of a folder; none where they are missing."""
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as ex:
+        raise ConfigError(
+            f"{path} is damaged ({ex}); remove it, if you are sure that the options are the same."
+        ) from ex
+
+
+def _agree(before: object, now: object) -> bool:
+    """Compare settings as far as the versions that wrote and read them both have them."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return all(_agree(before[key], now[key]) for key in before.keys() & now.keys())
+    return before == now
+
+
+# Journals
+
+
+class _Entry(NamedTuple):
+    """A line of a journal."""
+
+    path: str
+    stem: PurePath
+    line: str
 
 
 def _open_journal(path: Path) -> TextIO:
-    """Open a journal to append to, which nobody else may do meanwhile; a torn line is cut off.
+    """Open a journal to append to, which nobody else may do meanwhile.
 
     :raises ConfigError: another process has opened it.
     """
@@ -127,24 +245,62 @@ def _open_journal(path: Path) -> TextIO:
         ) from None
     except OSError as ex:  # some network file systems
         _log.warning("%s cannot be locked (%s): start one command at a time.", path, ex)
-    os.truncate(path, len(_whole_lines(path)))
     return journal
 
 
-def _read_journal(path: Path) -> dict[str, str]:
-    """Return the lines of a journal by their source."""
-    lines = _whole_lines(path).decode("utf-8", ODD_NAMES).split("\n")[:-1]
-    return {str(json.loads(line)["source"]): line for line in lines}
+def _read_journals(folder: Path) -> Iterator[_Entry]:
+    """Yield what all journals of a folder say, that of all processes first."""
+    if (folder / JOURNAL).is_file():
+        yield from _read_journal(folder / JOURNAL)
+    for path in sorted(folder.glob(f".*.{JOURNAL}")):
+        yield from _read_journal(path)
 
 
-def _whole_lines(path: Path) -> bytes:
-    """Return a journal without a torn line at its end."""
-    data = path.read_bytes()
-    return data[: data.rfind(b"\n") + 1]
+def _read_journal(path: Path) -> Iterator[_Entry]:
+    for number, data in enumerate(_whole_lines(path), 1):
+        line = data.decode("utf-8", ODD_NAMES)
+        try:
+            record = json.loads(line)
+            entry = _Entry(str(record["path"]), PurePath(record["stem"]), line)
+        except (ValueError, TypeError, KeyError):
+            raise ConfigError(
+                f"Line {number} of {path} is no transcript of a file; choose another output folder,"
+                " or remove that line."
+            ) from None
+        yield entry
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file that is either complete or not there, whatever happens meanwhile."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8", errors=ODD_NAMES)
-    temporary.replace(path)
+def _cut_torn_line(path: Path) -> None:
+    os.truncate(path, sum(len(line) + 1 for line in _whole_lines(path)))
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a journal without what is torn at its end, if anything is.
+
+    A killed process leaves a line without its end, a power cut also one that was never filled in.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return lines[:-1] if lines and not _is_json(lines[-1]) else lines
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line.decode("utf-8", ODD_NAMES))
+    except ValueError:
+        return False
+    return True
+
+
+def _to_line(file: SourceFile, transcript: Transcript, stem: PurePath) -> str:
+    """Return a transcript as a line of the journal, which also says where everything lies."""
+    record = WRITERS["jsonl"](transcript, WriterOptions()).removesuffix("}\n")
+    place = json.dumps({"stem": str(stem), "path": _identity(file)})
+    return f"{record}, {place[1:]}\n"
+
+
+def _identity(file: SourceFile) -> str:
+    """Return what no other file has in common with this one: its absolute path.
+
+    A name alone may mean another file in another folder.
+    """
+    return os.path.abspath(file.path)

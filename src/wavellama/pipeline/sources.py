@@ -1,9 +1,11 @@
-"""Which files a user means: paths as they are, and the audio files of folders."""
+"""Which files a user means, and what the results of each may be called."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path, PurePath
 from typing import Final
 
@@ -25,34 +27,49 @@ class SourceFile:
 
     path: Path
 
-    stem: PurePath
-    """What the files of its results are called, without suffix, below the output folder."""
+    name: PurePath
+    """Its name, with the folders below the one that was named: what its results are named after."""
+
+
+STANDARD_INPUT: Final = SourceFile(Path("-"), PurePath("-"))
 
 
 def find_files(paths: Sequence[Path]) -> list[SourceFile]:
     """Return the files that ``paths`` mean, each once, in order.
 
-    A folder means all audio and video files in it and below; their results lie in folders as they
-    do. A path that is no folder is taken as it is, whether it exists or not.
+    A folder means all audio and video files in it and below, but for hidden ones; their results lie
+    in folders as they do. A path that is no folder is taken as it is, whether it exists or not.
 
     :raises ConfigError: a folder holds no such file.
     """
-    stems: dict[Path, PurePath] = {}
+    names: dict[Path, PurePath] = {}
     for path in paths:
-        if path.is_dir():
-            stems |= {file: file.relative_to(path) for file in _media_files(path)}
+        if os.path.isdir(path):  # unlike Path.is_dir, never raises for odd names
+            names |= {file: file.relative_to(path) for file in _media_files(path)}
         else:
-            stems[path] = PurePath(path.name)
-    return [
-        SourceFile(path, stem) for path, stem in zip(stems, _distinct(stems.values()), strict=True)
-    ]
+            names[path] = PurePath(path.name)
+    return [SourceFile(path, name) for path, name in names.items()]
+
+
+def free_stem(name: PurePath, taken: Container[PurePath]) -> PurePath:
+    """Return what the results of a file are called: its name without suffix, if that is free.
+
+    Otherwise they have the whole name, or that and a number.
+
+    :param taken: what those of others are called.
+    """
+    numbered = (name.with_name(f"{name.name}-{i}") for i in count(2))
+    candidates = chain([name.with_suffix(""), name], numbered)
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def _media_files(folder: Path) -> list[Path]:
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in MEDIA_SUFFIXES and path.is_file()
+        if path.suffix.lower() in MEDIA_SUFFIXES
+        and not _is_hidden(path.relative_to(folder))
+        and path.is_file()
     )
     if not files:
         raise ConfigError(
@@ -61,12 +78,6 @@ def _media_files(folder: Path) -> list[Path]:
     return files
 
 
-def _distinct(names: Iterable[PurePath]) -> Iterator[PurePath]:
-    """Yield names without suffix; where two are alike, the later one keeps it, or has a number."""
-    taken: set[PurePath] = set()
-    for name in names:
-        candidates = [name.with_suffix(""), name]
-        candidates += [name.with_name(f"{name.name}-{i}") for i in range(2, len(taken) + 3)]
-        stem = next(candidate for candidate in candidates if candidate not in taken)
-        taken.add(stem)
-        yield stem
+def _is_hidden(path: PurePath) -> bool:
+    """Tell files as macOS leaves beside each one (``._a.wav``), and all in hidden folders."""
+    return any(part.startswith(".") for part in path.parts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import NamedTuple, final
 
@@ -20,11 +21,13 @@ from wavellama.audio.stream import can_be_read_again, stream_audio
 from wavellama.decoding.streaming import StreamState
 from wavellama.errors import AudioError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
+from wavellama.pipeline.attempts import Fault, attempt, attempt_all
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job, read_blocks
 from wavellama.pipeline.recogniser import Recognition, StreamRecogniser
 from wavellama.pipeline.segments import SegmentBuilder
 from wavellama.prompt.segments import cut_segments
+from wavellama.transcript.types import Segment
 from wavellama.units import samples_to_seconds
 
 
@@ -61,6 +64,13 @@ class _Stream:
     begin: int = 0
     tokens: tuple[int, ...] = ()
 
+    def next_row(self) -> _Row | None:
+        """Return the next segment as it is decoded; None if there is none."""
+        segment = self.next_segment()
+        if segment is None:
+            return None
+        return _Row(self, segment, self.state.normalize(segment.samples))
+
     def next_segment(self) -> StreamSegment | None:
         """Return the next segment; None if the audio turns out to be bad."""
         try:
@@ -69,6 +79,16 @@ class _Stream:
         except AudioError as ex:
             self.job.error = ex
             return None
+
+
+class _Row(NamedTuple):
+    """A segment that is to be decoded."""
+
+    stream: _Stream
+    segment: StreamSegment
+
+    audio: Tensor
+    """Normalised. *Shape:* (T)."""
 
 
 def _normalizer_of_all(input_: Input) -> Normalizer:
@@ -128,28 +148,40 @@ class StreamedRun:
 
     def _advance(self, streams: Sequence[_Stream]) -> None:
         """Recognise the next segment of each stream."""
-        read = [(stream, stream.next_segment()) for stream in streams if not stream.job.is_done]
-        rows = [(stream, segment) for stream, segment in read if segment is not None]
+        read = [stream.next_row() for stream in streams if not stream.job.is_done]
+        rows = [row for row in read if row is not None]
         if not rows:
             return
         begin = perf_counter()
-        results = self._recogniser.recognise(
-            [stream.state for stream, _ in rows],
-            [segment.samples for _, segment in rows],
-            [segment.is_last for _, segment in rows],
-        )
+        results = attempt_all(self._decode, rows, self._recogniser.dtype)
         share = (perf_counter() - begin) / len(rows)
-        for (stream, segment), hypotheses in zip(rows, results, strict=True):
-            stream.job.add_secs("recognition", share)
-            self._keep(stream, segment, Recognition(hypotheses, stream.job.input.lang))
+        for row, result in zip(rows, results, strict=True):
+            row.stream.job.add_secs("recognition", share)
+            self._keep(row.stream, row.segment, result)
 
-    def _keep(self, stream: _Stream, segment: StreamSegment, recognition: Recognition) -> None:
+    def _decode(self, rows: list[_Row]) -> list[Recognition]:
+        results = self._recogniser.decode(
+            [row.stream.state for row in rows],
+            [row.audio for row in rows],
+            [row.segment.is_last for row in rows],
+        )
+        langs = [row.stream.job.input.lang for row in rows]
+        return list(map(Recognition, results, langs))
+
+    def _keep(self, stream: _Stream, segment: StreamSegment, result: Recognition | Fault) -> None:
+        """Make a segment of what was recognised; what cannot be recognised ends its own input."""
         job, number = stream.job, len(stream.job.segments)
         clip = Clip(job, number, Chunk(segment.samples, stream.begin, (), None))
-        built = self._builder.build(clip, recognition)
+        built = result if isinstance(result, Fault) else self._build(clip, result)
+        if isinstance(built, Fault):
+            job.fail(built.reason)
+            return
         text = self._builder.continue_text(stream.tokens, built.tokens)
         job.add(number, replace(built, text=text), clip.span)
         job.num_clips = number + 1 if segment.is_last else None
         stream.tokens = built.tokens or stream.tokens
         stream.begin += clip.num_samples
         self._on_progress(samples_to_seconds(clip.num_samples))
+
+    def _build(self, clip: Clip, recognition: Recognition) -> Segment | Fault:
+        return attempt(partial(self._builder.build, clip, recognition), self._recogniser.dtype)

@@ -10,6 +10,7 @@ from fairseq2.data.tokenizers import Tokenizer
 from wavellama.alignment.aligner import Aligner
 from wavellama.alignment.errors import AlignmentError
 from wavellama.decoding.attention_times import attention_times
+from wavellama.decoding.examples import ExampleReader
 from wavellama.model.hub import load_model, load_model_tokenizer
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.jobs import Clip
@@ -76,11 +77,14 @@ class AttentionWordTimer:
     """Takes the audio that the decoder looks at while it writes a word."""
 
     def __init__(self, model: Wav2Vec2LlamaModel) -> None:
-        self._model = model
+        self._model, self._examples = model, ExampleReader(model)
 
     def find(self, clip: Clip, segment: Segment, spans: Sequence[slice]) -> Times:
         """Return when each word of the segment's text is spoken."""
-        times = attention_times(self._model, to_batch([clip], self._model), list(segment.tokens))
+        examples = clip.input.examples
+        prefix = None if examples is None else self._examples.read(examples)
+        batch = to_batch([clip], self._model)
+        times = attention_times(self._model, batch, list(segment.tokens), prefix)
         return [(times[span.start][0], times[span.stop - 1][1]) for span in spans]
 
 

@@ -117,7 +117,8 @@ class BeamSearch:
 
     A finished hypothesis keeps its place and its score in the beam; a row ends when all of its
     hypotheses are finished, and leaves the batch. With scorers, hypotheses are ranked by the joint
-    score of decoder and scorers.
+    score of decoder and scorers; where that leaves a row nothing (CTC has no frames left for a
+    forced prefix, say), the row goes on by the decoder's score.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class BeamSearch:
 
         :param max_lens: the most tokens that each row may emit, at least 1.
         :raises ConfigError: the constraints leave a row no token.
-        :raises DecodingError: the decoder produced NaN.
+        :raises DecodingError: the decoder or a scorer produced NaN.
         """
         results: list[list[Hypothesis]] = [[] for _ in max_lens]
         rows = [Row(i, [Beam()], max_len) for i, max_len in enumerate(max_lens)]
@@ -160,9 +161,27 @@ class BeamSearch:
 
     def _candidates(self, scores: StepScores, rows: list[Row]) -> list[list[Candidate]]:
         """Return the best continuations of each live beam, best first."""
-        if bool(torch.isnan(scores.joint).any()):
-            raise DecodingError("The decoder has produced NaN; the audio or the weights hold NaN.")
+        self._check_numbers(scores)
         prefixes = [beam.tokens for row in rows for beam in row.live]
+        candidates = self._best(scores, prefixes)
+        stuck = _dead_ends(rows, candidates) if self._scorers else []
+        if stuck:
+            own = scores.log_probs[stuck]
+            by_decoder = self._best(StepScores(own, own), [prefixes[place] for place in stuck])
+            for place, following in zip(stuck, by_decoder, strict=True):
+                candidates[place] = following
+        return candidates
+
+    def _check_numbers(self, scores: StepScores) -> None:
+        # A scorer of weight 1 keeps the decoder's NaN out of the joint score.
+        parts = scores if self._scorers else (scores.joint,)
+        if any(bool(torch.isnan(part).any()) for part in parts):
+            raise DecodingError("The decoder has produced NaN; the audio or the weights hold NaN.")
+
+    def _best(
+        self, scores: StepScores, prefixes: Sequence[tuple[int, ...]]
+    ) -> list[list[Candidate]]:
+        """Return the best continuations of each prefix that the constraints allow, best first."""
         joint = apply_constraints(self._options.constraints, scores.joint, prefixes)
         gains, tokens = joint.topk(min(self._beam_size, joint.size(-1)))
         logprobs = scores.log_probs.gather(1, tokens) if self._scorers else gains
@@ -220,6 +239,17 @@ class BeamSearch:
         tokens = beam.tokens[:-1] if finished else beam.tokens
         reason = beam.stop_reason or "length"
         return Hypothesis(list(tokens), self._score(beam), list(beam.logprobs), finished, reason)
+
+
+def _dead_ends(rows: Sequence[Row], candidates: Sequence[Sequence[Candidate]]) -> list[int]:
+    """Return the places of all live beams of rows in which none of them can go on."""
+    places, begin = list[int](), 0
+    for row in rows:
+        end = begin + len(row.live)
+        if all(following[0].gain == -math.inf for following in candidates[begin:end]):
+            places += range(begin, end)
+        begin = end
+    return places
 
 
 def _without_copies(beams: list[Beam]) -> list[Beam]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from wavellama.errors import DecodingError
 from wavellama.search.constraints import Constraint, apply_constraints, no_token_left
 from wavellama.search.stopping import RepetitionGuard
-from wavellama.search.types import Hypothesis, StepDecoder, StopReason
+from wavellama.search.types import Follower, Hypothesis, StepDecoder, StopReason
 
 
 @dataclass
@@ -52,7 +52,10 @@ class GreedyRules:
         """Let a path go on by a token, and end where it has to.
 
         :raises ConfigError: the constraints had left no token to choose.
+        :raises DecodingError: the decoder produced NaN.
         """
+        if math.isnan(logprob):
+            raise DecodingError("The decoder has produced NaN; audio or weights hold NaN.")
         if self.constraints and logprob == -math.inf:
             raise no_token_left(path.tokens)
         path.tokens.append(token)
@@ -87,12 +90,27 @@ class GreedySearch(GreedyRules):
         paths = [Path(i, max_len) for i, max_len in enumerate(max_lens)]
         live, log_probs = paths, decoder.prefill()
         while True:
-            chosen = self.choose(log_probs, [path.tokens for path in live])
-            for path, (token, logprob) in zip(live, chosen, strict=True):
-                self.append(path, token, logprob)
+            for chosen in self._choose(decoder, log_probs, live):
+                for path, (token, logprob) in zip(live, chosen, strict=True):
+                    if path.stop_reason is None:
+                        self.append(path, token, logprob)
             places = [i for i, path in enumerate(live) if path.stop_reason is None]
             live = [live[i] for i in places]
             if not live:
                 return [[self.to_hypothesis(path)] for path in paths]
             decoder.reorder(places)
             log_probs = decoder.step([path.tokens[-1] for path in live])
+
+    def _choose(
+        self, decoder: StepDecoder, log_probs: Tensor, live: Sequence[Path]
+    ) -> list[list[tuple[int, float]]]:
+        """Return the next tokens of all paths with their log-probabilities, one step or several.
+
+        A path may end before the last of them; what follows its end means nothing.
+        """
+        if self.constraints or not isinstance(decoder, Follower) or decoder.steps_ahead == 1:
+            return [self.choose(log_probs, [path.tokens for path in live])]
+        room = min(path.max_len - len(path.tokens) for path in live)
+        followed = decoder.follow(log_probs, min(room, decoder.steps_ahead))
+        columns = zip(*(part.T.tolist() for part in followed), strict=True)
+        return [list(zip(*column, strict=True)) for column in columns]

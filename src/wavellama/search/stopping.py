@@ -33,23 +33,34 @@ class RepetitionGuard:
     def _keep_one_copy(self, tokens: Sequence[int]) -> int:
         """Return the length up to the end of the first copy of what repeats.
 
-        A period counts if its copies fill at least half of the window; without one (a jumble of
-        few tokens compresses well, too) all tokens are kept. What follows the copies goes, too: a
-        beam may leave its loop with the very token that fills the window.
+        A period counts if its copies, of which there are two at least, fill half of the window or
+        more; without one (a jumble of few tokens compresses well, too) all tokens are kept. The
+        copies may have begun before the window. What follows them goes, too: a beam may leave its
+        loop with the very token that fills the window.
         """
+        start = len(tokens) - self.window
         for period in range(1, self.window // 2 + 1):
-            begin, length = _longest_run(tokens, period)
-            if length >= max(2 * period, self.window // 2):
-                return begin + period
+            begin, end = _longest_run(tokens, period, start)
+            if end - begin >= self.window // 2:
+                begin = _first_of_run(tokens, period, begin)
+                if end - begin >= 2 * period:
+                    return begin + period
         return len(tokens)
 
 
-def _longest_run(tokens: Sequence[int], period: int) -> tuple[int, int]:
-    """Return begin and length of the longest stretch that repeats every ``period`` tokens."""
-    best, begin = (0, 0), 0
-    for i in range(period, len(tokens)):
+def _longest_run(tokens: Sequence[int], period: int, start: int) -> tuple[int, int]:
+    """Return begin and end of the longest stretch from ``start`` on with the given period."""
+    best, begin = (start, start), start
+    for i in range(start + period, len(tokens)):
         if tokens[i] != tokens[i - period]:
             begin = i - period + 1
-        elif i + 1 - begin > best[1]:
-            best = (begin, i + 1 - begin)
+        elif i + 1 - begin > best[1] - best[0]:
+            best = (begin, i + 1)
     return best
+
+
+def _first_of_run(tokens: Sequence[int], period: int, begin: int) -> int:
+    """Return where a stretch with the given period begins, of which ``begin`` is a part."""
+    while begin > 0 and tokens[begin - 1] == tokens[begin - 1 + period]:
+        begin -= 1
+    return begin

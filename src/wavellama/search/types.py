@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -56,6 +56,22 @@ class StepDecoder(Protocol):
 
     def step(self, tokens: list[int]) -> Tensor:
         """Append one token to each hypothesis; return the next log-probabilities. (B, V)."""
+        ...
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A decoder that follows the likeliest tokens by itself, without the host choosing each."""
+
+    steps_ahead: int
+    """How many tokens it follows at a time; 1 where nobody waits for the host's choice."""
+
+    def follow(self, log_probs: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
+        """Let each hypothesis go on by its likeliest tokens, of which the last is not read yet.
+
+        :param log_probs: of the next token of each hypothesis. *Shape:* (B, V).
+        :returns: the tokens and their log-probabilities. *Shape of each:* (B, num_tokens).
+        """
         ...
 
 

@@ -320,8 +320,8 @@ class TranscribeConfig(InferenceConfig):
     formats: Sequence[str] = field(default_factory=lambda: ["txt"])
     """What to write of each of the files, beside ``transcripts.jsonl``."""
 
-    layout: WriterOptions = field(default_factory=lambda: WriterOptions())
-    """How subtitles are laid out."""
+    layout: WriterOptions | None = None
+    """How subtitles are laid out; None: in two lines of 42 columns."""
 
     options: TranscribeOptions = field(default_factory=lambda: TranscribeOptions())
     """How to transcribe the files."""

@@ -20,8 +20,10 @@ from wavellama.pipeline.inference import ASRInferencePipeline
 from wavellama.pipeline.results import ResultFolder, merge_journals
 from wavellama.pipeline.sources import SourceFile, find_files
 from wavellama.tasks.config import TranscribeConfig
+from wavellama.tasks.networks import as_network
+from wavellama.transcript.options import READABLE, WriterOptions
 from wavellama.transcript.types import Transcript
-from wavellama.transcript.writers import check_formats
+from wavellama.transcript.writers import SUBTITLES, check_formats
 
 Transcriber: TypeAlias = Callable[[list[Path]], Iterator[Transcript]]
 
@@ -101,35 +103,45 @@ class FileTranscription(Task):
 def create_file_transcription(context: RecipeContext, config: TranscribeConfig) -> Task:
     """Return the task that transcribes the files of a configuration.
 
-    :raises ConfigError: there are no files, a folder holds no audio, the model cannot do what the
-        options ask for, or the output folder holds results of another model or other options.
+    :raises ConfigError: there are no files, a folder holds no audio, the tokenizer is not the
+        model's, the model cannot do what the options ask for, or the output folder holds results of
+        another model or other options.
     :raises DataError: the table of examples cannot be read.
     """
     if not config.files:
         raise ConfigError("`files` names no file; say which: --config 'files=[a.wav,folder]'.")
-    model, card = context.get_model(), _find_card(config)
-    pipeline = ASRInferencePipeline(
-        card,
-        model=model,
-        tokenizer=context.get_tokenizer(),
-        device=context.gangs.device,
-        dtype=next(model.parameters()).dtype,
-    )
-    examples = None if config.examples is None else read_examples_tsv(config.examples)
-    options = replace(config.options, in_order=False)  # what is done is saved at once
-    transcribe = partial(pipeline.stream_results, options=options, examples=examples)
     files = find_files([Path(file) for file in config.files])
+    examples = None if config.examples is None else read_examples_tsv(config.examples)
+    folder = _open_folder(context, config)
+    options = replace(config.options, in_order=False)  # what is done is saved at once
+    pipeline = _create_pipeline(context, _find_card(config))
+    transcribe = partial(pipeline.stream_results, options=options, examples=examples)
+    return FileTranscription(transcribe, files, folder, context.gangs)
+
+
+def _open_folder(context: RecipeContext, config: TranscribeConfig) -> ResultFolder:
+    """Open the run's folder for this process."""
     formats = check_formats(",".join(config.formats), config.layout)
-    settings: dict[str, object] = {"card": card, "model": asdict(config.model)}
+    layout = config.layout or (READABLE if SUBTITLES & set(formats) else WriterOptions())
+    settings: dict[str, object] = {"card": _find_card(config), "model": asdict(config.model)}
     settings |= {
         "examples": config.examples,
         "formats": formats,
-        **asdict(config.layout),
+        **asdict(layout),
         **config.options.settings,
     }
     rank = context.gangs.root.rank
-    folder = ResultFolder(context.output_dir, formats, config.layout, settings, rank)
-    return FileTranscription(transcribe, files, folder, context.gangs)
+    return ResultFolder(context.output_dir, formats, layout, settings, rank)
+
+
+def _create_pipeline(context: RecipeContext, card: str | None) -> ASRInferencePipeline:
+    """Load the model, and check that the tokenizer is its own, as the other recipes do."""
+    model, tokenizer = context.get_model(), context.get_tokenizer()
+    as_network(model).use_tokenizer(tokenizer)
+    dtype = next(model.parameters()).dtype
+    return ASRInferencePipeline(
+        card, model=model, tokenizer=tokenizer, device=context.gangs.device, dtype=dtype
+    )
 
 
 def _find_card(config: TranscribeConfig) -> str | None:

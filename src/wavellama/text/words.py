@@ -56,12 +56,20 @@ def split_words(text: str, lang: str | None = None) -> list[TextWord]:
     Words end at white space. In scripts without spaces between words each character, with its
     marks, is one (in Tibetan each syllable); which words are meant would take a dictionary.
 
-    :param lang: the language code. If its script has spaces, white space alone separates words,
-        even around foreign characters; without one, every character goes by its own script.
+    :param lang: the language code. If it names a script with spaces, white space alone separates
+        words, even around foreign characters; if it names none, every character goes by its own.
     """
-    by_character = lang is None or lang.rpartition("_")[2].capitalize() in UNSPACED_SCRIPTS
+    script = _script(lang)
+    by_character = script is None or script in UNSPACED_SCRIPTS
     words: list[TextWord] = []
     for chunk in text.split():
         units = _UNIT.findall(chunk) if by_character else [chunk]
         words += [TextWord(unit, i == 0 and bool(words)) for i, unit in enumerate(units)]
     return words
+
+
+def _script(lang: str | None) -> str | None:
+    """Return the script that a language code names, such as ``zh-Hans-CN``; None if none."""
+    parts = regex.split("[-_]", lang or "")[1:]
+    scripts = (part.capitalize() for part in parts if regex.fullmatch("[A-Za-z]{4}", part))
+    return next(scripts, None)

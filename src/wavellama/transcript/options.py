@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from wavellama.errors import ConfigError
 
@@ -31,3 +32,7 @@ class WriterOptions:
                 f"`max_line_count` {self.max_line_count} has no effect while lines may have any"
                 " length: set `max_line_width`, too."
             )
+
+
+READABLE: Final = WriterOptions(max_line_width=42, max_line_count=2)
+"""The layout that viewers are used to: that of commands and recipes where nobody says another."""
