@@ -52,6 +52,7 @@ from torch.nn import Module
 from wavellama.decoding.engine_view import find_engine
 from wavellama.decoding.prompt_search import create_search
 from wavellama.engine import Engine, EngineStepDecoder, Precision
+from wavellama.errors import ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaConfig
 from wavellama.model.factory import create_wav2vec2_llama_model
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -91,7 +92,7 @@ NUMBERS: Final = {
     "beam": (5, "hypotheses per row"),
     "threads": (torch.get_num_threads(), "threads of torch"),
     "runs": (3, "rounds that count, after one that does not"),
-    "reference_runs": (3, "how many of these the reference takes part in, where it is slow"),
+    "reference_runs": (0, "how many of these the reference takes part in; 0: all"),
 }
 """Settings that are numbers: their defaults, and what they are."""
 
@@ -102,8 +103,11 @@ CHOICES: Final = {
 }
 """Settings that are one of a few names, the default first, and what they are."""
 
-LEAST: Final = {"new_tokens": 2, "prompt": 2, "vocab": 4, "runs": 3}
+LEAST: Final = {"new_tokens": 2, "prompt": 2, "vocab": 4, "runs": 3, "reference_runs": 0}
 """The least that a setting may be, where it is not 1."""
+
+NO_TOKEN: Final = -1
+"""What no token is."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,8 @@ def create_contexts(settings: Settings) -> list[Tensor]:
 
 def create_endless_search(model: Wav2Vec2LlamaModel, beam: int) -> BeamSearch | GreedySearch:
     """Create a search that only its number of tokens ends."""
+    if beam == 1:  # without constraints, which keep greedy search from running ahead
+        return GreedySearch(eos_idx=NO_TOKEN)
     config = Wav2Vec2LlamaBeamSearchConfig(nbest=beam, repetition_guard=False)
     eos_idx = model.target_vocab_info.eos_idx
     assert eos_idx is not None, "checked by the model's constructor"
@@ -216,7 +222,7 @@ def create_engine(model: Wav2Vec2LlamaModel, settings: Settings) -> tuple[Engine
     memory.start()
     try:
         engine = find_engine(model, settings.weights)
-    except ValueError as ex:
+    except ConfigError as ex:
         sys.exit(str(ex))
     assert engine is not None, "the model's decoder is a plain Llama decoder"
     return engine, memory.held_bytes()
@@ -298,7 +304,7 @@ def run_rounds(
     bandwidths = []
     for round_nr in range(settings.runs + 1):
         for name, contender in contenders.items():
-            if name == "reference" and round_nr > settings.reference_runs:
+            if name == "reference" and round_nr > (settings.reference_runs or settings.runs):
                 continue
             runs[name].append(run_once(contender))
             seconds = runs[name][-1].total_s

@@ -31,7 +31,7 @@ from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.native import bundled_libsndfile
 from wavellama.search.beam import BeamSearch
 from wavellama.search.greedy import GreedySearch
-from wavellama.search.types import StepDecoder
+from wavellama.search.types import Follower, StepDecoder
 
 DecoderFactory: TypeAlias = Callable[[Sequence[Tensor]], "EngineStepDecoder | StockStepDecoder"]
 """From the rows' embedded prompts, (S, M) each, to a decoder; called, and timed, in each run."""
@@ -181,6 +181,16 @@ class TimedStepDecoder(StepDecoder):
     @override
     def step(self, tokens: list[int]) -> Tensor:
         return self._decoder.step(tokens)
+
+    @property
+    def steps_ahead(self) -> int:
+        """How many tokens the decoder follows by itself."""
+        return self._decoder.steps_ahead if isinstance(self._decoder, Follower) else 1
+
+    def follow(self, log_probs: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
+        """Let the decoder follow the likeliest tokens."""
+        assert isinstance(self._decoder, Follower)
+        return self._decoder.follow(log_probs, num_tokens)
 
 
 class InProcess:

@@ -135,6 +135,9 @@ class ContextTooLongError(WavellamaError):
         )
 
 
+NAN_FOUND = "The model has produced NaN; the audio or the weights hold NaN."
+
+
 class DecodingError(WavellamaError):
     """The decoder produced something that is not a probability."""
 

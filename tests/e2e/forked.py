@@ -19,8 +19,8 @@ from typing import Final
 
 TIMEOUT_SECS: Final = 300
 
-_CONTEXT: Final = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
+CONTEXT: Final = get_context("forkserver")
+CONTEXT.set_forkserver_preload(
     [
         # The command line's own order, then what fairseq2 imports in the middle of a run.
         *("wavellama.cli.main", "wavellama.tasks.train", "wavellama.tasks.evaluate"),
@@ -41,7 +41,7 @@ def run_forked(
     words = [str(arg) for arg in args]
     with TemporaryDirectory() as name:
         folder = Path(name)
-        process = _CONTEXT.Process(target=_main, args=(words, folder, cwd, dict(env or {})))
+        process = CONTEXT.Process(target=be_the_program, args=(words, folder, cwd, dict(env or {})))
         process.start()
         process.join(TIMEOUT_SECS)
         code = process.exitcode
@@ -53,7 +53,7 @@ def run_forked(
     return subprocess.CompletedProcess(words, code, out, err)
 
 
-def _main(args: list[str], folder: Path, cwd: Path | None, env: Mapping[str, str]) -> None:
+def be_the_program(args: list[str], folder: Path, cwd: Path | None, env: Mapping[str, str]) -> None:
     """Be the program: this process ends when its main function does."""
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         with (folder / name).open("wb") as file:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
-from tests.e2e.forked import _CONTEXT, _main, run_forked
+from tests.e2e.forked import CONTEXT, be_the_program, run_forked
 from tests.e2e.runs import command_of
 from tests.e2e.test_transcribe import CLIPS, MINI
 from tests.unit.test_pipeline import RATE, create_pipeline
@@ -192,12 +192,13 @@ def test_an_interrupted_utterance_is_not_lost(
     """Ctrl-C while it is recognised lets it be completed, a second one does not."""
     data = to_pcm(speech())
     args = ["live", "--model", str(model), "--update-seconds", "3600", "--threads", "1"]
-    process = _CONTEXT.Process(target=_interrupted, args=(args, tmp_path, data, num_interrupts))
+    process = CONTEXT.Process(target=_interrupted, args=(args, tmp_path, data, num_interrupts))
     process.start()
     process.join(TIMEOUT_SECS)
     assert process.exitcode == code
-    expected = [] if code else spoken(pipeline, data)[:1]
-    assert (tmp_path / "stdout").read_text().splitlines() == expected
+    first, *rest = (tmp_path / "stdout").read_text().splitlines() or [""]
+    assert first == ("" if code else spoken(pipeline, data)[0])
+    assert len(rest) <= 1, "what the pipe held"
     assert (tmp_path / "stderr").read_text() == ""
 
 
@@ -216,7 +217,7 @@ def _interrupted(args: list[str], folder: Path, data: bytes, num_interrupts: int
 
     setattr(Voice, "build", interrupted)  # noqa: B010
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _main(args, folder, None, {})
+    be_the_program(args, folder, None, {})
 
 
 def _cut_within_speech(pipeline: ASRInferencePipeline, data: bytes) -> tuple[bytes, int]:

@@ -15,7 +15,7 @@ from tests.property.strategies import VOCAB_SIZE, Sizes, sizes
 from wavellama import Hypothesis, Wav2Vec2LlamaModel
 from wavellama.decoding.engine_view import find_engine
 from wavellama.decoding.step_decoder import ModuleStepDecoder
-from wavellama.engine import EngineStepDecoder, EngineVerifier
+from wavellama.engine import EngineStepDecoder, EngineVerifier, KeyValueCache
 from wavellama.search.beam import BeamSearch, SearchOptions
 from wavellama.search.greedy import GreedySearch
 from wavellama.search.types import StepDecoder
@@ -94,15 +94,25 @@ def test_any_forks_equal_those_of_the_modules(
     torch.testing.assert_close(fast.prefill(), slow.prefill(), rtol=0, atol=1e-6)
     owners = list(range(len(lens)))
     for _ in range(data.draw(st.integers(1, 8))):
-        picks = data.draw(st.lists(st.integers(0, len(owners) - 1), min_size=1, max_size=12))
-        parents = sorted(picks, key=lambda i: owners[i])  # rows stay adjacent, hypotheses mix
-        owners = [owners[i] for i in parents]
+        for _ in range(data.draw(st.integers(0, 2))):  # a search reorders once before each step
+            picks = data.draw(st.lists(st.integers(0, len(owners) - 1), min_size=1, max_size=12))
+            parents = sorted(picks, key=lambda i: owners[i])  # rows stay adjacent, hypotheses mix
+            owners = [owners[i] for i in parents]
+            slow.reorder(parents)
+            fast.reorder(parents)
         tokens = data.draw(
             st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=len(owners), max_size=len(owners))
         )
-        slow.reorder(parents)
-        fast.reorder(parents)
         torch.testing.assert_close(fast.step(tokens), slow.step(tokens), rtol=0, atol=1e-6)
+        assert_counted(fast.cache)
+        with pytest.raises(ValueError, match="tokens for"):
+            fast.step([*tokens, 0])
+
+
+def assert_counted(cache: KeyValueCache) -> None:
+    """Check that the host knows of every place that is in use."""
+    num_used = int(cache.visible.any(1).sum(1).max())
+    assert num_used <= cache.max_used <= cache.num_places
 
 
 @settings(max_examples=60, deadline=None)
@@ -125,6 +135,7 @@ def test_tokens_read_together_equal_tokens_read_one_by_one(
         rooms = [limit - lens[row] - len(texts[row]) for row in rows]
         tokens = [data.draw(st.lists(token, min_size=1, max_size=min(6, room))) for room in rooms]
         log_probs = verifier.verify(tokens)
+        assert_counted(verifier.cache)
         for place, row in enumerate(rows):
             expected = read_one_by_one(model, prompts[row], [*texts[row], *tokens[place]])
             actual = log_probs[place, : len(tokens[place])]

@@ -35,6 +35,20 @@ def test_ctrl_c_is_the_end_of_what_was_said(writer: IO[bytes]) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_what_was_said_while_the_last_utterance_was_recognised_is_heard(writer: IO[bytes]) -> None:
+    """A pipe holds two seconds, which once were dropped."""
+    with _noted_interrupt() as interrupt_fd:
+        microphone = _Microphone(interrupt_fd)
+        writer.write(b"hello, wor")
+        assert microphone.read(5) == b"hello"
+        signal.raise_signal(signal.SIGINT)
+        assert microphone.read(5) == b", wor"
+        writer.write(bytes(65_531))
+        assert sum(len(microphone.read(5)) for _ in range(15_000)) == 65_531, "and then it ends"
+        writer.write(b"more")
+        assert microphone.read(5) == b""
+
+
 def test_ctrl_c_interrupts_where_nothing_was_said(writer: IO[bytes]) -> None:
     with _noted_interrupt() as interrupt_fd:
         signal.raise_signal(signal.SIGINT)

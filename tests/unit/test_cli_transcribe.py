@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,11 @@ def test_for_missing_files_no_model_is_loaded(
     assert told == [f"error: {name}.wav: there is no such file." for name in ("a", "b")]
 
 
-def test_for_one_file_that_is_there_a_model_is_loaded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
+def test_for_one_file_or_pipe_that_is_there_a_model_is_loaded(
+    make: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "b.wav").touch()
+    make(tmp_path / "b.wav")
     assert run(tmp_path / "a.wav", tmp_path / "b.wav") == 2
     assert "no_such_card is not a known model card" in capsys.readouterr().err
 

@@ -17,7 +17,7 @@ from wavellama import TranscribeOptions
 from wavellama.audio.chunks import Chunk
 from wavellama.audio.load import AudioInput
 from wavellama.errors import ContextTooLongError, DecodingError, TranscriptionError
-from wavellama.pipeline.attempts import NO_MEMORY
+from wavellama.pipeline.attempts import NO_MEMORY, _warn_of_memory, attempt_all
 from wavellama.pipeline.chunked import Batching, ChunkedRun
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job
@@ -27,7 +27,7 @@ from wavellama.transcript.types import Segment
 
 Raise = Callable[[], Exception]
 
-NAN = "The decoder has produced NaN"
+NAN = "The model has produced NaN"
 
 
 class LoudnessRecogniser:
@@ -111,14 +111,30 @@ def test_only_the_input_that_cannot_be_recognised_is_lost(
     assert str(bad.error).startswith(bad.input.name)
 
 
-def test_that_batches_are_too_large_for_the_memory_is_logged(
+def test_that_batches_are_too_large_for_the_memory_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    _warn_of_memory.cache_clear()
     recogniser = LoudnessRecogniser(torch.OutOfMemoryError, torch.float32)
     with caplog.at_level(logging.WARNING):
-        list(create_run(recogniser).run([Input(0, level(0.1)), Input(1, level(0.9))]))
-    assert "2 pieces of audio together" in caplog.text
-    assert "`batch_secs`" in caplog.text
+        for _ in range(2):
+            list(create_run(recogniser).run([Input(i, level(0.9)) for i in range(4)]))
+    (message,) = caplog.messages
+    assert "`batch_secs`" in message
+
+
+def test_what_fails_together_is_tried_in_halves() -> None:
+    """A batch that is a little too large once was as slow as no batch at all."""
+    sizes = list[int]()
+
+    def work(rows: list[int]) -> list[int]:
+        sizes.append(len(rows))
+        if len(rows) > 4:
+            raise torch.OutOfMemoryError
+        return rows
+
+    assert attempt_all(work, [*range(12)], torch.float32) == [*range(12)]
+    assert sizes == [12, 6, 3, 3, 6, 3, 3]
 
 
 def test_an_input_that_has_failed_is_not_read_on() -> None:

@@ -203,6 +203,7 @@ def test_samples_of_any_type() -> None:
         (torch.zeros(2, 1_600), r"mono samples, but got float32 of the shape \(2, 1600\)"),
         (torch.full((1_600,), float("nan")), "NaN or infinite"),
         (torch.zeros(10, dtype=torch.bool).numpy(), "bool"),
+        (torch.tensor([0, 300, -300]), "64-bit integers"),
     ],
 )
 def test_what_is_no_mono_audio_is_refused(samples: Tensor, words: str) -> None:

@@ -66,8 +66,8 @@ def test_what_is_known_of_the_whole_window_is_not_said_of_a_part(is_timed: bool)
     parts = [replace(one, **known) for one in (left, right)]  # type: ignore[arg-type]
     whole, cut = join_windows(parts[0], parts[1], (8.0, 10.0))
     assert whole == parts[0]
-    assert (cut.text, cut.tokens, cut.alternatives, cut.avg_logprob) == ("three", (), (), None)
-    assert cut.confidence == (0.5 if is_timed else None)
+    assert (cut.text, cut.tokens, cut.alternatives, cut.avg_logprob) == ("three", (), (), -0.1)
+    assert cut.confidence == (0.5 if is_timed else 0.9), "of its words, or of the window"
 
 
 def test_word_times_decide_where_there_are_some() -> None:

@@ -114,6 +114,26 @@ def test_what_is_done_keeps_its_results_when_files_of_its_name_come(
     assert texts == {name: f"said in {name}\n" for name in names}
 
 
+def test_what_comes_through_a_pipe_is_something_else_each_time(tmp_path: Path) -> None:
+    """A shell gives its pipes the same names again and again."""
+    os.mkfifo(tmp_path / "63")
+    for _ in range(2):
+        with open_folder(tmp_path / "out") as folder:
+            save(folder, str(tmp_path / "63"))
+    merge_journals(tmp_path / "out", [str(tmp_path / "63")])
+    assert len(sources(tmp_path / "out")) == 2
+    assert len(list(tmp_path.glob("63*.txt"))) == 2
+
+
+def test_a_project_that_was_moved_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "before/audio").mkdir(parents=True)
+    with open_folder(tmp_path / "before/out") as folder:
+        save(folder, str(tmp_path / "before/audio/a.wav"))
+    (tmp_path / "before").rename(tmp_path / "after")
+    with open_folder(tmp_path / "after/out") as folder:
+        assert folder.remaining([source(str(tmp_path / "after/audio/a.wav"))]) == []
+
+
 def test_the_same_name_in_another_folder_is_another_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +256,7 @@ def test_a_second_writer_is_refused_and_harms_nothing(tmp_path: Path, rank: int 
 
 def test_the_line_that_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
     other = tmp_path / f".1.{JOURNAL}"
-    done = {"source": "a.wav", "stem": "a", "path": str(Path("a.wav").absolute())}
+    done = {"source": "a.wav", "stem": "a", "path": os.path.relpath("a.wav", tmp_path)}
     other.write_text(f'{json.dumps(done)}\n{{"source": "b.w')
     with open_folder(tmp_path, 0) as folder:
         assert folder.remaining([source("a.wav"), source("b.wav")]) == [source("b.wav")]

@@ -42,6 +42,16 @@ def test_a_file_of_a_folder_that_is_named_too_is_done_once(tmp_path: Path) -> No
     assert [file.path for file in find_files([tmp_path, path])] == [path]
 
 
+def test_a_file_in_two_spellings_is_done_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes once wrote one result at the same time."""
+    (path,) = make(tmp_path, "sub/a.wav")
+    monkeypatch.chdir(tmp_path)
+    files = find_files([Path("sub/a.wav"), path, Path("sub/../sub/a.wav"), tmp_path])
+    assert [file.path for file in files] == [Path("sub/a.wav")]
+
+
 def test_results_of_files_with_one_name_do_not_meet() -> None:
     taken: list[PurePath] = []
     for name in ("x/a.wav", "x/a.wav", "x/a.wav", "x/a.mp3", "y/a.wav"):

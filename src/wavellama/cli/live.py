@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 PIECE_SECS: Final = 0.1
 """How much audio is waited for before it is passed on."""
 
+PIPE_BYTES: Final = 65_536
+"""How much Linux holds of what one program tells another: two seconds of audio."""
+
 
 def add_live_parser(subparsers: Subparsers) -> None:
     """Add the command ``live``."""
@@ -115,19 +118,24 @@ class _Microphone:
     def __init__(self, interrupt_fd: int) -> None:
         self._input_fd, self._interrupt_fd = sys.stdin.fileno(), interrupt_fd
         self._has_heard = False
+        self._left = PIPE_BYTES
 
     def read(self, size: int, /) -> bytes:
         """Wait until something was said, and return it; nothing at the end.
 
+        After a Ctrl-C it is what the pipe held by then: while the last utterance was recognised,
+        somebody went on speaking.
+
         :raises KeyboardInterrupt: there was a Ctrl-C before anything was said.
         """
         ready, _, _ = select.select([self._input_fd, self._interrupt_fd], [], [])
-        if self._interrupt_fd not in ready:
-            self._has_heard = True
-            return os.read(self._input_fd, size)
-        if not self._has_heard:
+        if self._interrupt_fd in ready:
+            size = min(size, self._left) if self._input_fd in ready else 0
+            self._left -= size
+        if size == 0 and not self._has_heard:
             raise KeyboardInterrupt
-        return b""
+        self._has_heard = True
+        return os.read(self._input_fd, size)
 
 
 def _show(update: LiveUpdate) -> None:

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _print_odd_names() -> None:
     """Let names of files that are not UTF-8 be printed as they are; on stderr they are escaped."""
-    if isinstance(sys.stdout, TextIOWrapper):  # a program that calls this one may have its own
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":  # nobody's choice
         sys.stdout.reconfigure(errors="surrogateescape")
 
 

@@ -23,7 +23,13 @@ from wavellama.cli.pipeline_options import (
 )
 from wavellama.errors import AudioError, ConfigError, TranscriptionError
 from wavellama.transcript.options import READABLE
-from wavellama.transcript.writers import SUBTITLES, WRITERS, WriterOptions, check_formats
+from wavellama.transcript.writers import (
+    SUBTITLES,
+    WRITERS,
+    WriterOptions,
+    check_formats,
+    readable,
+)
 
 if TYPE_CHECKING:
     from wavellama.audio.load import AudioInput
@@ -119,9 +125,9 @@ def _choose_layout(args: argparse.Namespace) -> tuple[Sequence[str], WriterOptio
     """
     formats = check_formats(args.format)
     width, count = args.max_line_width, args.max_line_count
-    if SUBTITLES & set(formats) and width is None:
-        width, count = READABLE.max_line_width, count or READABLE.max_line_count
-    layout = WriterOptions(width, count, args.highlight_words)
+    if count is not None and width is None and SUBTITLES & set(formats):
+        width = READABLE.max_line_width
+    layout = readable(WriterOptions(width, count, args.highlight_words), formats)
     return check_formats(args.format, layout), layout
 
 
@@ -151,7 +157,9 @@ def _run(
 
 
 def _is_there(file: SourceFile) -> bool:
-    return file.path == STDIN or os.path.isfile(file.path)
+    from wavellama.audio.sources import is_pipe
+
+    return file.path == STDIN or os.path.isfile(file.path) or is_pipe(file.path)
 
 
 def _report(failures: Iterable[AudioError]) -> int:

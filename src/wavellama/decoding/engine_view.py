@@ -100,7 +100,7 @@ def _check_precision_of_modules(precision: Precision) -> None:
     if precision != "native":
         raise ConfigError(
             f"The search's `weights` are {precision}, but the decoder of this model is not a plain"
-            " Llama decoder without hooks; set them to native."
+            " Llama decoder without hooks; remove hooks, or set them to native."
         )
 
 
@@ -179,11 +179,11 @@ def _version(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _sample(weights: Iterable[Tensor]) -> bytes:
-    """Return some values of each matrix's diagonal, on a CPU, where the engine works with copies.
+    """Return some values of each matrix, on a CPU, where the engine works with copies.
 
-    What is written through ``.data`` is counted nowhere.
+    What is written through ``.data`` is counted nowhere. Neighbours of the sample lie in different
+    rows and in different columns.
     """
-    matrices = [weight for weight in weights if weight.dim() == 2 and weight.is_cpu]
-    diagonals = [weight.detach().diagonal() for weight in matrices]
-    samples = [values[:: values.numel() // _SAMPLE_SIZE or 1] for values in diagonals]
+    values = [w.detach().flatten() for w in weights if w.dim() == 2 and w.is_cpu]
+    samples = [own[:: max(own.numel() // _SAMPLE_SIZE - 1, 1)] for own in values]
     return torch.cat(samples).view(torch.uint8).numpy().tobytes() if samples else b""

@@ -25,7 +25,7 @@ from wavellama.decoding.engine_view import find_engine
 from wavellama.decoding.generate import best_tokens
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.engine import EngineContinuations, Precision
-from wavellama.errors import BatchError, ConfigError, ContextTooLongError, DecodingError
+from wavellama.errors import NAN_FOUND, BatchError, ConfigError, ContextTooLongError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.eval_mode import eval_mode
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -241,7 +241,7 @@ class _RowScorer:
         log_probs = self._continuations.read(seqs[:, :end])  # (K, T, V)
         scores = log_probs[:, covered, labels[covered]].double().sum(1)
         if bool(scores.isnan().any()):
-            raise DecodingError("The decoder has produced NaN; audio or weights hold NaN.")
+            raise DecodingError(NAN_FOUND)
         return scores
 
     def _embed(self, languages: Sequence[int], text: Sequence[int]) -> tuple[Tensor, Tensor]:

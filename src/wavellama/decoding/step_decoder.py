@@ -18,8 +18,7 @@ from fairseq2.nn import BatchLayout, IncrementalStateBag
 from torch import Tensor
 
 from wavellama.decoding.engine_view import find_engine
-from wavellama.engine import Engine, EngineStepDecoder, EngineVerifier, Precision
-from wavellama.engine.decoder import Prefix
+from wavellama.engine import Engine, EngineStepDecoder, EngineVerifier, Precision, Prefix
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.outputs import SharedPrefix
 from wavellama.search.types import StepDecoder, Verifier

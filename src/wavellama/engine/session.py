@@ -97,23 +97,27 @@ class EngineStepDecoder:
         """Append one token to each hypothesis; return the next log-probabilities. (B, V).
 
         :param tokens: from the host, or as a tensor on the device. *Shape:* (B).
+        :raises ValueError: there are more or fewer tokens than hypotheses.
         """
+        self._check_count(len(tokens))
         if not self.cache.has_room(self._width):
             self._fork()  # before the cache is asked what is still in use
         self.cache.reserve(self._width)
         known = [0] * len(tokens) if isinstance(tokens, Tensor) else tokens
-        grids = self._rows.send([self._list_parents(), *self._arrange(known), self._list_places()])
+        sent = self._rows.send([self._list_parents(), *self._arrange(known), self._list_cells()])
+        grids, cells = sent[:3], sent[3, : len(tokens)]  # of one transfer
         if isinstance(tokens, Tensor):
-            grids[1, grids[3, : len(tokens)]] = tokens
-        log_probs = self.advance(grids[:3].view(3, -1, self._width)).flatten(0, 1)
+            grids[1, cells] = tokens
+        log_probs = self.advance(grids.view(3, -1, self._width)).flatten(0, 1)
         self._rows.lens = [length + 1 for length in self._rows.lens]
         self._columns = [[*range(len(columns))] for columns in self._columns]
-        return log_probs if len(tokens) == len(log_probs) else log_probs[grids[3, : len(tokens)]]
+        return log_probs if len(tokens) == len(log_probs) else log_probs[cells]
 
     def advance(self, grids: Tensor) -> Tensor:
         """Let each hypothesis of the grid continue another one by a token. (N, K, V).
 
-        The device's part of ``step``, which can be recorded once and replayed.
+        The device's part of ``step``, which has reserved places in the cache before; it could be
+        recorded once and replayed.
 
         :param grids: the columns of the hypotheses to continue, tokens and their positions.
             *Shape:* (3, N, K).
@@ -146,7 +150,12 @@ class EngineStepDecoder:
         ]
         return [*chain.from_iterable(read)], [*chain.from_iterable(positions)]
 
-    def _list_places(self) -> list[int]:
+    def _check_count(self, num_tokens: int) -> None:
+        num_hyps = sum(map(len, self._columns))
+        if num_tokens != num_hyps:
+            raise ValueError(f"There are {num_tokens} tokens for {num_hyps} hypotheses.")
+
+    def _list_cells(self) -> list[int]:
         """Return where in the grid the list's hypotheses are, and zeros up to N K numbers."""
         listed = [
             row * self._width + column

@@ -58,7 +58,9 @@ class EngineVerifier:
         cache.visible = visible.scatter_(2, places[:, None].expand_as(earlier), earlier)
         ids, positions = self._rows.send(self._arrange(tokens, width)).view(2, -1, width)
         log_probs = self._engine.extend(cache, ids, positions, places)
-        return log_probs if len(tokens) == len(log_probs) else log_probs[self._alive]
+        if self._alive == [*range(len(log_probs))]:
+            return log_probs
+        return log_probs[self._rows.send(self._alive)]
 
     def accept(self, counts: Sequence[int]) -> None:
         """Keep the first tokens of what was just read, of each row at least one.

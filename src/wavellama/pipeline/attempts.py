@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Final, NamedTuple, TypeVar
 
 import torch
@@ -50,7 +50,7 @@ def attempt(work: Callable[[], R], dtype: torch.dtype) -> R | Fault:
 def attempt_all(
     work: Callable[[list[T]], list[R]], rows: list[T], dtype: torch.dtype
 ) -> list[R | Fault]:
-    """Return the results of rows that are worked on together; where that fails, one by one.
+    """Return the results of rows that are worked on together; where that fails, in halves.
 
     :param dtype: the type of the model's weights.
     """
@@ -60,9 +60,15 @@ def attempt_all(
     if len(rows) == 1:
         return [results]
     if results.reason == NO_MEMORY:
-        _log.warning(
-            "The device's memory is too small for %d pieces of audio together, so they are"
-            " recognised one by one; with a smaller `batch_secs` it goes faster.",
-            len(rows),
-        )
-    return [result for row in rows for result in attempt_all(work, [row], dtype)]
+        _warn_of_memory()
+    half = len(rows) // 2
+    return [*attempt_all(work, rows[:half], dtype), *attempt_all(work, rows[half:], dtype)]
+
+
+@cache
+def _warn_of_memory() -> None:
+    """Say once what would be faster."""
+    _log.warning(
+        "The device's memory is too small for what is recognised together, which is therefore tried"
+        " in halves; with a smaller `batch_secs` it goes faster."
+    )

@@ -122,6 +122,8 @@ def _to_samples(samples: Tensor | np.ndarray) -> Tensor:
         raise AudioError(
             "live audio", f"needs mono samples, but got {array.dtype} of the shape {array.shape}."
         )
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        raise AudioError("live audio", "has 64-bit integers, of no known scale: give int16, say.")
     converted = torch.from_numpy(to_float(array))
     if not bool(torch.isfinite(converted).all()):
         raise AudioError("live audio", "holds NaN or infinite samples.")

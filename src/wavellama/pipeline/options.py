@@ -135,7 +135,7 @@ class TranscribeOptions:
         value = getattr(self, name)
         if isinstance(value, str):
             raise ConfigError(f"`{name}` takes several strings: write {(value,)!r}, not {value!r}.")
-        object.__setattr__(self, name, tuple(value))
+        object.__setattr__(self, name, tuple(value or ()))
 
     def _check_range(self, name: str, value: float, low: float, high: float) -> None:
         if not low <= value <= high:

@@ -81,7 +81,8 @@ def _last(segment: Segment, begin: int) -> Segment:
 def _select(segment: Segment, kept: slice) -> Segment:
     """Return the segment with some of its words, about which less is known.
 
-    Tokens, alternatives and log-probabilities are those of the whole window, so they are dropped.
+    Tokens and alternatives are those of the whole window, so they are dropped; ``avg_logprob`` and,
+    where that of the words is not known, the confidence stay as means over the window.
     """
     all_words = _words(segment)
     words = all_words[kept]
@@ -95,8 +96,7 @@ def _select(segment: Segment, kept: slice) -> Segment:
         words=timed,
         tokens=(),
         alternatives=(),
-        avg_logprob=None,
-        confidence=_mean_confidence(timed),
+        confidence=_mean_confidence(timed) or segment.confidence,
     )
     return replace(part, start=timed[0].start, end=timed[-1].end) if timed else part
 

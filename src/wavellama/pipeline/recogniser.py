@@ -26,7 +26,7 @@ from wavellama.decoding.examples import ExampleReader
 from wavellama.decoding.generate import SearchExtras, generate
 from wavellama.decoding.language import LanguageScores, detect_languages
 from wavellama.decoding.streaming import PastSegment, StreamState, decode_segments
-from wavellama.errors import BatchError, ConfigError, DecodingError
+from wavellama.errors import NAN_FOUND, BatchError, ConfigError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
 from wavellama.model.hub import load_model
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -197,7 +197,7 @@ class CtcRecogniser:
         audio, lens = _pad(clips, self._model)
         paths = ctc_hypotheses(self._model, audio, lens)
         if any(math.isnan(path.score) for path in paths):
-            raise DecodingError("The model has produced NaN; audio or weights hold NaN.")
+            raise DecodingError(NAN_FOUND)
         return [Recognition([path]) for path in paths]
 
 

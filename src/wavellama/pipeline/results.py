@@ -2,7 +2,7 @@
 
 ``transcripts.jsonl`` holds one line per file that is done, and is the journal, too: the other files
 of a result are on the disk before its line. Beside the transcript a line has what these files are
-called, without suffix (``stem``), and which file it was (``path``, absolute).
+called, without suffix (``stem``), and which file it was (``path``, as seen from the folder).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 from typing import Final, NamedTuple, TextIO, final
 from uuid import uuid4
 
+from wavellama.audio.sources import is_pipe
 from wavellama.errors import ConfigError
 from wavellama.pipeline.sources import STANDARD_INPUT, SourceFile, free_stem
 from wavellama.transcript.types import Transcript
@@ -70,24 +71,25 @@ class ResultFolder:
             except BaseException:
                 self._journal.close()
                 raise
-        self._done = {entry.path for entry in entries} - {_identity(STANDARD_INPUT)}
+        self._done = {entry.path for entry in entries}
         self._taken = {entry.stem for entry in entries}
-        self._stems: dict[str, PurePath] = {}  # of the files that remain, by their path
+        self._stems: dict[Path, PurePath] = {}  # of the files that remain
 
     def remaining(self, files: Iterable[SourceFile]) -> list[SourceFile]:
         """Return the files that have no result yet, which ``save`` takes from now on.
 
-        What was said on standard input before is another file.
+        What came through a pipe before was another file.
 
         What their results are called depends on ``files`` and on what was done before, so it is the
         same for all processes that share the folder, if all of them ask before any one saves.
         """
-        todo = [file for file in files if _identity(file) not in self._done]
+        todo = [
+            file for file in files if _is_passing(file) or self._identity(file) not in self._done
+        ]
         for file in todo:
-            if _identity(file) not in self._stems:
-                stem = free_stem(file.name, self._taken)
-                self._stems[_identity(file)] = stem
-                self._taken.add(stem)
+            if file.path not in self._stems:
+                self._stems[file.path] = free_stem(file.name, self._taken)
+                self._taken.add(self._stems[file.path])
         return todo
 
     def save(self, file: SourceFile, transcript: Transcript) -> None:
@@ -95,14 +97,17 @@ class ResultFolder:
 
         :raises ConfigError: they cannot be written; the disk is full, say.
         """
-        stem = self._stems[_identity(file)]
+        stem = self._stems[file.path]
         if self._formats:
             self._write_files(self.path / stem, transcript)
         with _writing(Path(self._journal.name)):
-            self._journal.write(_to_line(file, transcript, stem))
+            self._journal.write(_to_line(transcript, stem, self._identity(file)))
             self._journal.flush()
             os.fsync(self._journal.fileno())
-        self._done.add(_identity(file))
+        self._done.add(self._identity(file))
+
+    def _identity(self, file: SourceFile) -> str:
+        return _find_identity(file.path, self.path)
 
     def _write_files(self, stem: Path, transcript: Transcript) -> None:
         """Write all but the line of the journal, and see to it that they outlive a power cut."""
@@ -128,10 +133,10 @@ def merge_journals(folder: Path, order: Sequence[str]) -> None:
     :param order: the files in the order that the journal is to have.
     :raises ConfigError: it cannot be written.
     """
-    lines = {entry.path: entry.line for entry in _read_journals(folder)}
-    known = [path for path in map(os.path.abspath, order) if path in lines]
-    rest = sorted(lines.keys() - set(known))
-    write_atomic(folder / JOURNAL, "".join(f"{lines[path]}\n" for path in [*known, *rest]))
+    places = {_find_identity(Path(path), folder): place for place, path in enumerate(order)}
+    lines = {(entry.path, entry.stem): entry.line for entry in _read_journals(folder)}
+    ordered = sorted(lines, key=lambda key: (places.get(key[0], len(places)), key))
+    write_atomic(folder / JOURNAL, "".join(f"{lines[key]}\n" for key in ordered))
     with _writing(folder):
         _sync_names(folder)
         for path in folder.glob(f".*.{JOURNAL}"):
@@ -144,7 +149,7 @@ def write_atomic(path: Path, text: str) -> None:
     :raises ConfigError: it cannot be written; the disk is full, say.
     """
     # A name of its own on all machines that share the folder, and short: names have a limit.
-    temporary = path.with_name(f".{uuid4().hex}")
+    temporary = path.with_name(f".wavellama-{uuid4().hex}")
     with _writing(path):
         try:
             with temporary.open("x", encoding="utf-8", errors=ODD_NAMES) as file:
@@ -291,16 +296,21 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _to_line(file: SourceFile, transcript: Transcript, stem: PurePath) -> str:
+def _to_line(transcript: Transcript, stem: PurePath, path: str) -> str:
     """Return a transcript as a line of the journal, which also says where everything lies."""
     record = WRITERS["jsonl"](transcript, WriterOptions()).removesuffix("}\n")
-    place = json.dumps({"stem": str(stem), "path": _identity(file)})
+    place = json.dumps({"stem": str(stem), "path": path})
     return f"{record}, {place[1:]}\n"
 
 
-def _identity(file: SourceFile) -> str:
-    """Return what no other file has in common with this one: its absolute path.
+def _find_identity(path: Path, folder: Path) -> str:
+    """Return what no other file has in common with this one, and what stays when both are moved.
 
     A name alone may mean another file in another folder.
     """
-    return os.path.abspath(file.path)
+    return os.path.relpath(path, folder)
+
+
+def _is_passing(file: SourceFile) -> bool:
+    """Tell standard input and pipes, in which there is something else each time."""
+    return file == STANDARD_INPUT or is_pipe(file.path)

@@ -42,13 +42,13 @@ def find_files(paths: Sequence[Path]) -> list[SourceFile]:
 
     :raises ConfigError: a folder holds no such file.
     """
-    names: dict[Path, PurePath] = {}
+    found: dict[str, SourceFile] = {}  # by absolute paths: each may be spelled in several ways
     for path in paths:
-        if os.path.isdir(path):  # unlike Path.is_dir, never raises for odd names
-            names |= {file: file.relative_to(path) for file in _media_files(path)}
-        else:
-            names[path] = PurePath(path.name)
-    return [SourceFile(path, name) for path, name in names.items()]
+        is_folder = os.path.isdir(path)  # unlike Path.is_dir, never raises for odd names
+        for file in _media_files(path) if is_folder else [path]:
+            name = file.relative_to(path) if is_folder else PurePath(path.name)
+            found.setdefault(os.path.abspath(file), SourceFile(file, name))
+    return [*found.values()]
 
 
 def free_stem(name: PurePath, taken: Container[PurePath]) -> PurePath:

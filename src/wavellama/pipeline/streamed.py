@@ -118,7 +118,7 @@ class StreamedRun:
     ) -> None:
         """
         :param batch_secs: the most audio that is recognised at a time.
-        :param on_progress: is told the seconds of audio that were recognised.
+        :param on_progress: is told the seconds of audio that are done.
         """
         self._recogniser, self._builder, self._on_progress = recogniser, builder, on_progress
         self._max_rows = max(1, int(batch_secs / recogniser.config.segment_secs))
@@ -180,8 +180,10 @@ class StreamedRun:
         job.add(number, replace(built, text=text), clip.span)
         job.num_clips = number + 1 if segment.is_last else None
         stream.tokens = built.tokens or stream.tokens
-        stream.begin += clip.num_samples
-        self._on_progress(samples_to_seconds(clip.num_samples))
+        end = stream.begin + clip.num_samples
+        done = job.num_samples if segment.is_last else end  # a short rest is not recognised
+        self._on_progress(samples_to_seconds(done - stream.begin))
+        stream.begin = end
 
     def _build(self, clip: Clip, recognition: Recognition) -> Segment | Fault:
         return attempt(partial(self._builder.build, clip, recognition), self._recogniser.dtype)

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 
-from wavellama.errors import DecodingError
+from wavellama.errors import NAN_FOUND, DecodingError
 from wavellama.search.constraints import Constraint, apply_constraints, no_token_left
 from wavellama.search.scorers import JointDecoder, StepScores, WeightedScorer
 from wavellama.search.stopping import RepetitionGuard
@@ -176,7 +176,7 @@ class BeamSearch:
         # A scorer of weight 1 keeps the decoder's NaN out of the joint score.
         parts = scores if self._scorers else (scores.joint,)
         if any(bool(torch.isnan(part).any()) for part in parts):
-            raise DecodingError("The decoder has produced NaN; the audio or the weights hold NaN.")
+            raise DecodingError(NAN_FOUND)
 
     def _best(
         self, scores: StepScores, prefixes: Sequence[tuple[int, ...]]
@@ -246,7 +246,8 @@ def _dead_ends(rows: Sequence[Row], candidates: Sequence[Sequence[Candidate]]) -
     places, begin = list[int](), 0
     for row in rows:
         end = begin + len(row.live)
-        if all(following[0].gain == -math.inf for following in candidates[begin:end]):
+        is_stuck = all(following[0].gain == -math.inf for following in candidates[begin:end])
+        if is_stuck and len(row.live) == len(row.beams):  # none that has ended is left, either
             places += range(begin, end)
         begin = end
     return places

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from wavellama.errors import DecodingError
+from wavellama.errors import NAN_FOUND, DecodingError
 from wavellama.search.constraints import Constraint, apply_constraints, no_token_left
 from wavellama.search.stopping import RepetitionGuard
 from wavellama.search.types import Follower, Hypothesis, StepDecoder, StopReason
@@ -44,7 +44,7 @@ class GreedyRules:
         :raises DecodingError: the decoder produced NaN.
         """
         if bool(torch.isnan(log_probs).any()):
-            raise DecodingError("The decoder has produced NaN; audio or weights hold NaN.")
+            raise DecodingError(NAN_FOUND)
         best = apply_constraints(self.constraints, log_probs, prefixes).max(-1)
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
@@ -55,7 +55,7 @@ class GreedyRules:
         :raises DecodingError: the decoder produced NaN.
         """
         if math.isnan(logprob):
-            raise DecodingError("The decoder has produced NaN; audio or weights hold NaN.")
+            raise DecodingError(NAN_FOUND)
         if self.constraints and logprob == -math.inf:
             raise no_token_left(path.tokens)
         path.tokens.append(token)

@@ -21,9 +21,8 @@ from wavellama.pipeline.results import ResultFolder, merge_journals
 from wavellama.pipeline.sources import SourceFile, find_files
 from wavellama.tasks.config import TranscribeConfig
 from wavellama.tasks.networks import as_network
-from wavellama.transcript.options import READABLE, WriterOptions
 from wavellama.transcript.types import Transcript
-from wavellama.transcript.writers import SUBTITLES, check_formats
+from wavellama.transcript.writers import WriterOptions, check_formats, readable
 
 Transcriber: TypeAlias = Callable[[list[Path]], Iterator[Transcript]]
 
@@ -114,7 +113,11 @@ def create_file_transcription(context: RecipeContext, config: TranscribeConfig) 
     examples = None if config.examples is None else read_examples_tsv(config.examples)
     folder = _open_folder(context, config)
     options = replace(config.options, in_order=False)  # what is done is saved at once
-    pipeline = _create_pipeline(context, _find_card(config))
+    try:
+        pipeline = _create_pipeline(context, _find_card(config))
+    except BaseException:
+        folder.close()
+        raise
     transcribe = partial(pipeline.stream_results, options=options, examples=examples)
     return FileTranscription(transcribe, files, folder, context.gangs)
 
@@ -122,7 +125,7 @@ def create_file_transcription(context: RecipeContext, config: TranscribeConfig) 
 def _open_folder(context: RecipeContext, config: TranscribeConfig) -> ResultFolder:
     """Open the run's folder for this process."""
     formats = check_formats(",".join(config.formats), config.layout)
-    layout = config.layout or (READABLE if SUBTITLES & set(formats) else WriterOptions())
+    layout = readable(config.layout or WriterOptions(), formats)
     settings: dict[str, object] = {"card": _find_card(config), "model": asdict(config.model)}
     settings |= {
         "examples": config.examples,

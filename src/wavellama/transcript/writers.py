@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from wavellama.errors import ConfigError, UnknownNameError
-from wavellama.transcript.options import WriterOptions
+from wavellama.transcript.options import READABLE, WriterOptions
 from wavellama.transcript.pieces import clean_text
 from wavellama.transcript.records import write_json, write_jsonl
 from wavellama.transcript.subtitles import write_srt, write_vtt
@@ -76,6 +77,16 @@ def check_formats(names: str, options: WriterOptions | None = None) -> tuple[str
             f" only {' and '.join(sorted(SUBTITLES))} can."
         )
     return formats
+
+
+def readable(layout: WriterOptions, formats: Collection[str]) -> WriterOptions:
+    """Return the layout with lines as viewers are used to them, where it does not say how long.
+
+    :param formats: without subtitles among them, there are no lines.
+    """
+    if layout.max_line_width is not None or not SUBTITLES & set(formats):
+        return layout
+    return replace(READABLE, highlight_words=layout.highlight_words)
 
 
 def _spoken(transcript: Transcript) -> Iterator[tuple[Segment, str]]:
