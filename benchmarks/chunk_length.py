@@ -9,11 +9,9 @@ they are higher; the last line is a JSON object.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,64 +20,39 @@ from wavellama import ASRInferencePipeline, TranscribeOptions
 from wavellama.units import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from benchmarks.live import (
-        DEMO_LANGUAGES,
-        Stream,
-        create_streams,
-        difference,
-        error_rate,
-        lang_for,
-        read_sentences,
-        sentence_edits,
-        transcribe_files,
-    )
+    from benchmarks import live
 
     from wavellama.metrics.error_rates import Edits
 else:  # this folder is where a script is looked for, and no package
-    from live import (
-        DEMO_LANGUAGES,
-        create_streams,
-        difference,
-        error_rate,
-        lang_for,
-        read_sentences,
-        sentence_edits,
-        transcribe_files,
-    )
+    import live
 
 
 def transcribe_joined(
-    pipeline: ASRInferencePipeline, streams: Sequence[Stream], chunk_secs: float
+    pipeline: ASRInferencePipeline, streams: Sequence[live.Stream], chunk_secs: float
 ) -> list[Edits]:
     """Transcribe each stream as one file, and count the edits of each sentence."""
     edits: list[Edits] = []
     for stream in streams:
-        options = TranscribeOptions(lang=lang_for(pipeline, stream), chunk_secs=chunk_secs)
+        options = TranscribeOptions(lang=live.lang_for(pipeline, stream), chunk_secs=chunk_secs)
         audio = {"waveform": stream.audio, "sample_rate": SAMPLE_RATE}
         (transcript,) = pipeline.stream_results(audio, options)
-        edits += sentence_edits(stream.texts, transcript.text)
+        edits += live.sentence_edits(stream.texts, transcript.text)
     return edits
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run_dir", help="the output directory of a training run")
-    parser.add_argument("--data", type=Path, required=True, help="the data set's directory")
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--languages", nargs="+", default=DEMO_LANGUAGES, metavar="CODE")
-    parser.add_argument("--max-per-language", type=int, default=10**6, metavar="N")
+    parser = live.create_parser(__doc__)
     parser.add_argument("--chunk-seconds", type=float, nargs="+", default=[12, 6, 4], metavar="S")
-    parser.add_argument("--seed", type=int, default=0, help="of the order and the pauses")
     args = parser.parse_args()
     pipeline = ASRInferencePipeline(args.run_dir, device="cpu", dtype=torch.float32)
-    streams = create_streams(read_sentences(args), random.Random(args.seed))
-    alone = transcribe_files(pipeline, streams)
-    figures = {"alone": error_rate(alone)}
+    streams = live.create_streams(live.read_sentences(args), random.Random(args.seed))
+    alone = live.transcribe_files(pipeline, streams)
+    figures = {"alone": live.error_rate(alone)}
     for secs in args.chunk_seconds:
         joined = transcribe_joined(pipeline, streams, secs)
         figures[f"{secs:g} s"] = {
-            **error_rate(joined),
-            "more_than_alone": difference(joined, alone),
+            **live.error_rate(joined),
+            "more_than_alone": live.difference(joined, alone),
         }
     for name, own in figures.items():
         print(f"{name:8}{json.dumps(own)}")

@@ -269,15 +269,23 @@ def read_sentences(args: argparse.Namespace) -> list[tuple[Utterance, Tensor]]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def create_parser(about: str) -> argparse.ArgumentParser:
+    """Create the parser of what to transcribe with which model.
+
+    :param about: what the program does.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("run_dir", help="the output directory of a training run")
     parser.add_argument("--data", type=Path, required=True, help="the data set's directory")
     parser.add_argument("--split", default="test")
     parser.add_argument("--languages", nargs="+", default=DEMO_LANGUAGES, metavar="CODE")
     parser.add_argument("--max-per-language", type=int, default=10**6, metavar="N")
     parser.add_argument("--seed", type=int, default=0, help="of the order and the pauses")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = create_parser(__doc__).parse_args()
     torch.set_num_threads(1)  # so that processor time is what a free processor takes
     pipeline = ASRInferencePipeline(args.run_dir, device="cpu", dtype=torch.float32)
     streams = create_streams(read_sentences(args), random.Random(args.seed))

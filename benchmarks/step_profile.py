@@ -20,9 +20,11 @@ from torch.profiler import ProfilerActivity, profile
 from wavellama.engine import EngineStepDecoder
 
 if TYPE_CHECKING:
-    from benchmarks.decode import Settings, create_contexts, create_engine, create_model, parse
+    from benchmarks.decode import create_contexts, create_engine, create_model
+    from benchmarks.decode_settings import Settings, parse
 else:  # this folder is where a script is looked for, and no package
-    from decode import Settings, create_contexts, create_engine, create_model, parse
+    from decode import create_contexts, create_engine, create_model
+    from decode_settings import Settings, parse
 
 WARM_UP = 3
 
@@ -53,7 +55,7 @@ def measure(settings: Settings) -> dict[str, float]:
 
 
 def main() -> None:
-    settings, _ = parse(sys.argv[1:])
+    settings, _ = parse(sys.argv[1:], __doc__)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
     shares = {name: share for name, share in measure(settings).items() if share >= 0.01}
