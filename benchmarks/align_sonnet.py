@@ -19,10 +19,10 @@ from pathlib import Path
 from statistics import median
 
 from wavellama import align, load_model
+from wavellama.checkpoints.hub import load_model_tokenizer
 from wavellama.data.manifest import read_manifest
 from wavellama.data.utterance import Utterance
 from wavellama.data.words import Word
-from wavellama.model.hub import load_model_tokenizer
 
 
 def read_lines() -> list[Utterance]:

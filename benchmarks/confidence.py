@@ -21,13 +21,13 @@ from wavellama.alignment.aligner import Aligner
 from wavellama.alignment.errors import AlignmentError
 from wavellama.audio.load import normalize
 from wavellama.batch import AsrBatch
+from wavellama.checkpoints.hub import load_model, load_model_tokenizer
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
 from wavellama.decoding.attention_times import attention_times
 from wavellama.decoding.confidence import Confidence
 from wavellama.decoding.token_words import word_token_spans
 from wavellama.metrics.confidence import ConfidenceScores
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.model.hub import load_model, load_model_tokenizer
 from wavellama.tasks.calibrate import (
     SplitReader,
     calibrate,

@@ -27,8 +27,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wavellama.engine import EngineStepDecoder
+from wavellama.libsndfile import bundled_libsndfile
 from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.native import bundled_libsndfile
 from wavellama.search.beam import BeamSearch
 from wavellama.search.greedy import GreedySearch
 from wavellama.search.types import Follower, StepDecoder

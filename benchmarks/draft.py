@@ -22,12 +22,12 @@ import torch
 from fairseq2.datasets import DataReader, Seq2SeqBatch
 from fairseq2.gang import create_fake_gangs
 
+from wavellama.checkpoints.hub import load_model_tokenizer
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
 from wavellama.decoding.ctc_scores import ctc_drafts
 from wavellama.decoding.engine_view import find_engine
 from wavellama.engine import EngineStepDecoder, EngineVerifier
-from wavellama.model.hub import load_model_tokenizer
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.search.greedy import GreedySearch
 from wavellama.search.speculative import SpeculativeSearch

@@ -37,12 +37,12 @@ from fairseq2.gang import create_fake_gangs
 from matplotlib.figure import Figure
 
 from wavellama.batch import AsrBatch
+from wavellama.checkpoints.hub import load_model_tokenizer
 from wavellama.data.manifest import find_manifests, read_manifest
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
 from wavellama.data.utterance import Utterance
 from wavellama.decoding.language import detect_languages
-from wavellama.model.hub import load_model_tokenizer
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.text.languages import languages
 from wavellama.units import SAMPLE_RATE

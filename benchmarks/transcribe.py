@@ -51,7 +51,7 @@ from wavellama.audio.load import load_audio
 from wavellama.data.manifest import read_manifest
 from wavellama.decoding.engine_view import find_engine
 from wavellama.engine import Engine, Precision
-from wavellama.native import bundled_libsndfile
+from wavellama.libsndfile import bundled_libsndfile
 from wavellama.units import SAMPLE_RATE
 
 if TYPE_CHECKING:

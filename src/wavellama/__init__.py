@@ -6,10 +6,11 @@ Data flows one way; a module imports only from rows below its own (docs/architec
     tasks | extension | corpora
     pipeline
     decoding | alignment
+    checkpoints
     model | search | engine | metrics
     data | prompt
     audio | text | batch | transcript
-    units | errors | native
+    units | errors | files | libsndfile
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from wavellama.native import ensure_libsndfile
+from wavellama.libsndfile import ensure_libsndfile
 
 ensure_libsndfile()  # before anything below can import fairseq2
 
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from wavellama.alignment.aligner import align
+    from wavellama.checkpoints.hub import get_wav2vec2_llama_model_hub, load_model
     from wavellama.decoding.generate import generate
     from wavellama.errors import AudioError, TranscriptionError, WavellamaError
     from wavellama.model.config import (
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
         Wav2Vec2LlamaConfig,
         Wav2Vec2LlamaStreamingConfig,
     )
-    from wavellama.model.hub import get_wav2vec2_llama_model_hub, load_model
     from wavellama.model.model import Wav2Vec2LlamaModel
     from wavellama.pipeline.inference import ASRInferencePipeline
     from wavellama.pipeline.inputs import ContextExample
@@ -59,8 +60,8 @@ _PUBLIC = {
     "Word": "wavellama.transcript.types",
     "align": "wavellama.alignment.aligner",
     "generate": "wavellama.decoding.generate",
-    "get_wav2vec2_llama_model_hub": "wavellama.model.hub",
-    "load_model": "wavellama.model.hub",
+    "get_wav2vec2_llama_model_hub": "wavellama.checkpoints.hub",
+    "load_model": "wavellama.checkpoints.hub",
 }
 
 __all__ = [

@@ -35,8 +35,8 @@ def _register_assets(container: DependencyContainer) -> None:
 
 
 def _register_models(container: DependencyContainer) -> None:
+    from wavellama.checkpoints.family import register_families
     from wavellama.model.archs import register_archs
-    from wavellama.model.family import register_families
 
     register_families(container)
     register_archs(container)

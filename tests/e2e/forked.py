@@ -25,7 +25,11 @@ CONTEXT.set_forkserver_preload(
         # The command line's own order, then what fairseq2 imports in the middle of a run.
         *("wavellama.cli.main", "wavellama.tasks.train", "wavellama.tasks.evaluate"),
         *("wavellama.tasks.transcribe", "wavellama.cli.failure", "wavellama.extension"),
-        *("wavellama.pipeline.inference", "wavellama.model.convert", "wavellama.alignment.dataset"),
+        *(
+            "wavellama.pipeline.inference",
+            "wavellama.checkpoints.convert",
+            "wavellama.alignment.dataset",
+        ),
         *("fairseq2.recipe.composition", "matplotlib.backends.backend_agg", "rich.logging", "s3fs"),
     ]
 )

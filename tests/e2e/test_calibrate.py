@@ -17,11 +17,11 @@ from tests.e2e.forked import run_forked
 from tests.e2e.runs import Runner, last_line, run_cli, weights
 from wavellama.audio.load import load_audio, normalize
 from wavellama.batch import AsrBatch
+from wavellama.checkpoints.hub import load_confidence, load_model, load_model_tokenizer
 from wavellama.decoding.generate import best_tokens, generate
-from wavellama.model.confidence import Confidence, parse_confidence
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.model.hub import load_confidence, load_model, load_model_tokenizer
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.transcript.calibration import Confidence, parse_confidence
 
 RATE = 16_000
 

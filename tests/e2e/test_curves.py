@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.forked import run_forked
 from tests.e2e.runs import last_line, metrics, run_cli, run_on_two_processes
-from tests.unit.test_plots import png_size
+from tests.unit.test_tasks_plots import png_size
 from wavellama.tasks.history import read_history
 
 TRAIN = ("recipe", "asr", "train", "toy_train", "--no-rich")

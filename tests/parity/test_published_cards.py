@@ -13,8 +13,8 @@ from fairseq2.runtime.dependency import get_dependency_resolver
 from ruamel.yaml import YAML
 from torch import device, float32
 
+from wavellama.checkpoints.interop import describe_kind
 from wavellama.cli.asset import show_asset
-from wavellama.model.interop import describe_kind
 
 FILES = "https://dl.fbaipublicfiles.com/mms/"
 V1, VARIANT7, WRITTEN = (

@@ -15,11 +15,11 @@ import wavellama
 from tests.tones import CONVOLUTIONS, TOKENIZER, SpokenWord, hearing_model, speak
 from wavellama.alignment.aligner import Aligner
 from wavellama.alignment.dataset import Row, align_dataset, check_out
+from wavellama.checkpoints import hub
 from wavellama.data.manifest import read_manifest, write_manifest
 from wavellama.data.utterance import Utterance
 from wavellama.data.words import Word
 from wavellama.errors import DataError
-from wavellama.model import hub
 
 ROOT = Path(__file__).parents[2]
 

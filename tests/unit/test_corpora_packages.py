@@ -15,9 +15,9 @@ from typing import Final
 import pytest
 
 from wavellama.corpora.deb import ar_members, unpack
-from wavellama.corpora.files import replacing
 from wavellama.corpora.packages import DEBIAN_SPEECH, download, find_packages
 from wavellama.errors import DataError
+from wavellama.files import replacing
 
 COMPRESS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "": bytes,

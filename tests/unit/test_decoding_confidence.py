@@ -20,11 +20,10 @@ from hypothesis import strategies as st
 
 from tests.fakes import arch_config, golden_model, golden_tokenizer, tiny_model
 from wavellama import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.checkpoints import hub
 from wavellama.decoding.confidence import Confidence, fit_confidence
 from wavellama.errors import ConfigError, DataError, UnknownNameError
 from wavellama.metrics.confidence import right_words, score_confidences
-from wavellama.model import hub
-from wavellama.model.confidence import read_confidence, to_json
 from wavellama.search.types import Hypothesis
 from wavellama.tasks.calibrate import (
     Outcome,
@@ -37,6 +36,7 @@ from wavellama.tasks.calibrate import (
     score_words,
 )
 from wavellama.tasks.reliability import draw_reliability
+from wavellama.transcript.calibration import read_confidence, to_json
 
 LOGPROBS = st.floats(-50.0, 0.0)
 

@@ -11,12 +11,12 @@ from fairseq2.data.tokenizers import load_tokenizer
 
 from wavellama.audio.chunks import Chunk
 from wavellama.audio.regions import SpeechRegion
-from wavellama.model.confidence import Confidence
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job
 from wavellama.pipeline.recogniser import Recognition
 from wavellama.pipeline.segments import SegmentBuilder, to_transcript
 from wavellama.search.types import Hypothesis
+from wavellama.transcript.calibration import Confidence
 from wavellama.transcript.types import Segment, Transcript
 
 RATE = 16_000

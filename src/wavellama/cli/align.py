@@ -34,8 +34,8 @@ def add_align_parser(commands: Subparsers) -> None:
 
 def _run_align(args: argparse.Namespace) -> int:
     from wavellama.alignment.dataset import align_dataset, check_out
-    from wavellama.corpora.progress import track
     from wavellama.data.manifest import write_manifest
+    from wavellama.data.progress import track
 
     check_out(args.dir, args.out)
     aligner = _create_aligner(args.model, args.tokenizer)
@@ -52,7 +52,7 @@ def _create_aligner(model: str, tokenizer: str | None) -> Aligner:
     from fairseq2.data.tokenizers import load_tokenizer
 
     from wavellama.alignment.aligner import Aligner
-    from wavellama.model.hub import load_model, load_model_tokenizer
+    from wavellama.checkpoints.hub import load_model, load_model_tokenizer
     from wavellama.pipeline.inference import default_device
 
     return Aligner(

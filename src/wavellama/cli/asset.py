@@ -80,7 +80,7 @@ def convert_asset(args: argparse.Namespace) -> int:
     :raises ConfigError: the target's name does not tell a format.
     :raises CheckpointError: the source cannot be read, or the target not written.
     """
-    from wavellama.model.convert import convert_checkpoint
+    from wavellama.checkpoints.convert import convert_checkpoint
 
     count = convert_checkpoint(args.source, args.target)
     print(f"{args.target}: {count} tensors.")

@@ -74,8 +74,8 @@ def _recognise(
     name: str, source: SplitReader, config: Wav2Vec2LlamaBeamSearchConfig
 ) -> list[list[Outcome]]:
     """Recognise the speech under a progress bar."""
-    from wavellama.corpora.progress import track
-    from wavellama.model.hub import load_model, load_model_tokenizer
+    from wavellama.checkpoints.hub import load_model, load_model_tokenizer
+    from wavellama.data.progress import track
     from wavellama.pipeline.inference import default_device
     from wavellama.tasks.calibrate import check_decoder, recognise_words
 

@@ -12,7 +12,7 @@ from wavellama.cli.align import add_align_parser
 from wavellama.errors import DataError
 
 if TYPE_CHECKING:
-    from wavellama.corpora.check import CheckResult, LanguageStats
+    from wavellama.data.check import CheckResult, LanguageStats
 
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -67,8 +67,8 @@ def _run_fetch(args: argparse.Namespace) -> int:
 
 
 def _run_check(args: argparse.Namespace) -> int:
-    from wavellama.corpora.check import check_dataset, language_statistics
-    from wavellama.corpora.plot import plot_dataset
+    from wavellama.data.check import check_dataset, language_statistics
+    from wavellama.data.plot import plot_dataset
 
     result = check_dataset(args.dir)
     folder: Path = args.dir if args.dir.is_dir() else args.dir.parent
@@ -84,8 +84,8 @@ def _run_check(args: argparse.Namespace) -> int:
 
 
 def _run_tokenizer(args: argparse.Namespace) -> int:
-    from wavellama.corpora.tokenizer import train_tokenizer
     from wavellama.data.manifest import find_manifests, read_manifest
+    from wavellama.data.tokenizer import train_tokenizer
 
     contents = [read_manifest(path) for path in find_manifests(args.dir)]
     texts = [utterance.text for content in contents for utterance in content.utterances]

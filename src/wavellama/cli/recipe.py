@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from wavellama.checkpoints.trained_run import find_trained_run
 from wavellama.cli.interrupt import ended_by_interrupt
 from wavellama.errors import ConfigError
-from wavellama.model.trained_run import find_trained_run
 from wavellama.tasks.registry import (
     BUILT_IN,
     RecipeFile,

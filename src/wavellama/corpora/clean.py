@@ -16,8 +16,8 @@ from wavellama.corpora.clip import Clip, RawClip
 from wavellama.corpora.errors import RejectedClipError
 from wavellama.corpora.length_model import plausible_lengths
 from wavellama.corpora.measure import active_seconds, level_db
-from wavellama.corpora.progress import track
 from wavellama.corpora.transcript import clean_transcript, count_letters
+from wavellama.data.progress import track
 from wavellama.units import samples_to_seconds
 
 QUIETEST_DB: Final = -50.0

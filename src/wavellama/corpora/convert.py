@@ -13,9 +13,9 @@ from torch import Tensor
 
 from wavellama.audio.load import load_audio
 from wavellama.corpora.clip import RawClip
-from wavellama.corpora.files import replacing
-from wavellama.corpora.progress import map_in_threads
+from wavellama.data.progress import map_in_threads
 from wavellama.errors import AudioError
+from wavellama.files import replacing
 from wavellama.units import SAMPLE_RATE
 
 

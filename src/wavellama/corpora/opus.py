@@ -9,7 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from wavellama.corpora.files import replacing
+from wavellama.files import replacing
 from wavellama.units import SAMPLE_RATE
 
 BIT_RATE: Final = 24_000

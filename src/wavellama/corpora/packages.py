@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wavellama.corpora.deb import unpack
-from wavellama.corpora.progress import track
+from wavellama.data.progress import track
 from wavellama.errors import DataError
 
 ASTERISK: Final = tuple(

@@ -12,11 +12,11 @@ from typing import Final, TypeAlias
 
 from wavellama.corpora.clean import Cleaned
 from wavellama.corpora.clip import Clip
-from wavellama.corpora.files import file_digest, replacing, write_text
-from wavellama.corpora.progress import track
 from wavellama.corpora.split import novel_clips
 from wavellama.data.manifest import write_manifest
+from wavellama.data.progress import track
 from wavellama.data.utterance import Utterance
+from wavellama.files import file_digest, replacing, write_text
 
 CHECKSUMS: Final = "SHA256SUMS"
 """The file that exists only when the corpus is complete."""

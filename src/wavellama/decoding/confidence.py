@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from wavellama.model.confidence import Confidence, word_logit
+from wavellama.transcript.calibration import Confidence, word_logit
 
 __all__ = ["Confidence", "fit_confidence"]
 

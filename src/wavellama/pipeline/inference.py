@@ -15,11 +15,15 @@ from torch.nn import Module
 
 from wavellama.audio.load import AudioInput, load_audio, normalize
 from wavellama.batch import Example
+from wavellama.checkpoints.hub import (
+    load_confidence,
+    load_model,
+    load_model_tokenizer,
+    max_audio_secs,
+)
 from wavellama.errors import AudioError, BatchError, ConfigError, TranscriptionError
-from wavellama.model.confidence import Confidence
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.frames import frame_grid
-from wavellama.model.hub import load_confidence, load_model, load_model_tokenizer, max_audio_secs
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.chunked import Batching, ChunkedRun
 from wavellama.pipeline.cutting import cut
@@ -45,6 +49,7 @@ from wavellama.pipeline.recogniser import (
 from wavellama.pipeline.segments import SegmentBuilder, to_transcript
 from wavellama.pipeline.streamed import StreamedRun
 from wavellama.pipeline.word_times import create_word_timer
+from wavellama.transcript.calibration import Confidence
 from wavellama.transcript.types import Transcript
 from wavellama.units import samples_to_seconds
 

@@ -20,6 +20,7 @@ from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
 from wavellama.batch import AsrBatch
+from wavellama.checkpoints.hub import load_model
 from wavellama.decoding.biasing import Bias, create_bias
 from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
 from wavellama.decoding.examples import ExampleReader
@@ -28,7 +29,6 @@ from wavellama.decoding.language import LanguageScores, detect_languages
 from wavellama.decoding.streaming import PastSegment, StreamState, decode_segments
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
-from wavellama.model.hub import load_model
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.checks import check_options
 from wavellama.pipeline.jobs import Clip

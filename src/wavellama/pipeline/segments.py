@@ -13,13 +13,13 @@ from fairseq2.data.tokenizers import Tokenizer
 
 from wavellama.audio.chunks import Chunk
 from wavellama.decoding.token_words import word_token_spans
-from wavellama.model.confidence import Confidence
 from wavellama.pipeline.jobs import Clip, Job
 from wavellama.pipeline.overlap import join_windows
 from wavellama.pipeline.recogniser import Recognition
 from wavellama.pipeline.word_times import WordTimer
 from wavellama.search.types import Hypothesis
 from wavellama.text.words import needs_space, split_words
+from wavellama.transcript.calibration import Confidence
 from wavellama.transcript.types import Alternative, Segment, Timings, Transcript, Word
 from wavellama.units import samples_to_seconds
 

@@ -9,9 +9,9 @@ from fairseq2.data.tokenizers import Tokenizer
 
 from wavellama.alignment.aligner import Aligner
 from wavellama.alignment.errors import AlignmentError
+from wavellama.checkpoints.hub import load_model, load_model_tokenizer
 from wavellama.decoding.attention_times import attention_times
 from wavellama.decoding.examples import ExampleReader
-from wavellama.model.hub import load_model, load_model_tokenizer
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.jobs import Clip
 from wavellama.pipeline.options import TranscribeOptions

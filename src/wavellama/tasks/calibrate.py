@@ -12,6 +12,7 @@ from fairseq2.data.tokenizers import TokenDecoder, Tokenizer
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.gang import create_fake_gangs
 
+from wavellama.checkpoints.hub import max_audio_secs
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
@@ -20,14 +21,13 @@ from wavellama.decoding.generate import generate
 from wavellama.decoding.token_words import word_token_spans
 from wavellama.errors import ConfigError, DataError
 from wavellama.metrics.confidence import ConfidenceScores, right_words, score_confidences
-from wavellama.model.confidence import CONFIDENCE_FILE, to_json
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.model.hub import max_audio_secs
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.results import write_atomic
 from wavellama.search.types import Hypothesis
 from wavellama.tasks.networks import as_network, model_device
 from wavellama.text.words import split_words
+from wavellama.transcript.calibration import CONFIDENCE_FILE, to_json
 
 MAX_BAD_SHARE: Final = 0.02
 """The share of utterances with unusable audio above which nothing is calibrated."""

@@ -30,8 +30,8 @@ from tests.fakes_checkpoints import (
     ssl_config,
     use_cache,
 )
+from wavellama.checkpoints import fetch, reading
 from wavellama.errors import CheckpointError, ConfigError
-from wavellama.model import checkpoint, fetch
 
 Weights = dict[str, Tensor]
 
@@ -309,20 +309,20 @@ def test_every_weight_is_read_once_and_from_few_mappings(
     weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
-    open_checkpoint = checkpoint.open_checkpoint
+    open_checkpoint = reading.open_checkpoint
 
     def spy(file: Path) -> dict[str, object]:
         opened.append(file)
         return open_checkpoint(file)
 
-    monkeypatch.setattr(checkpoint, "open_checkpoint", spy)
+    monkeypatch.setattr(reading, "open_checkpoint", spy)
     path = _saved(weights, tmp_path / "a.pt")
-    read = list(checkpoint.iter_weights(path, dict, weights, "it"))
+    read = list(reading.iter_weights(path, dict, weights, "it"))
     assert sorted(name for name, _ in read) == sorted(weights)
     assert 5 < len(opened) < 40
     opened.clear()
     legacy = _save_legacy(weights, tmp_path / "legacy.pt")  # cannot be mapped: read as a whole
-    assert len(list(checkpoint.iter_weights(legacy, dict, weights, "it"))) == len(weights)
+    assert len(list(reading.iter_weights(legacy, dict, weights, "it"))) == len(weights)
     assert len(opened) == 2
 
 

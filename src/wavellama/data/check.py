@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from wavellama.audio.load import load_audio
-from wavellama.corpora.progress import map_in_threads
 from wavellama.data.manifest import BrokenRow, find_manifests, read_manifest
+from wavellama.data.progress import map_in_threads
 from wavellama.data.utterance import Utterance
 from wavellama.errors import AudioError
 from wavellama.units import samples_to_seconds

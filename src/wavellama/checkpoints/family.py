@@ -47,15 +47,15 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import override
 
-from wavellama.model.checkpoint import find_checkpoint_file, iter_weights
-from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
-from wavellama.model.factory import create_wav2vec2_llama_model
-from wavellama.model.fetch import CheckpointFetcher, local_path
-from wavellama.model.interop import (
+from wavellama.checkpoints.fetch import CheckpointFetcher, local_path
+from wavellama.checkpoints.interop import (
     convert_ctc_state_dict,
     convert_ssl_state_dict,
     convert_state_dict,
 )
+from wavellama.checkpoints.reading import find_checkpoint_file, iter_weights
+from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
+from wavellama.model.factory import create_wav2vec2_llama_model
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.sharding import apply_fsdp, apply_layerwise_checkpointing, compile_decoder
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavellama import native
+from wavellama import libsndfile
 
 SONAME: Final = "libsndfile.so.1"
 
@@ -24,7 +24,7 @@ only_linux = pytest.mark.skipif(platform.system() != "Linux", reason="a matter o
 
 
 class Loader:
-    """Stands in for ``native._load``: loads what it is told exists, and keeps the order."""
+    """Stands in for ``libsndfile._load``: loads what it is told exists, and keeps the order."""
 
     def __init__(self, *exist: str) -> None:
         self.exist = exist
@@ -39,29 +39,29 @@ def _install(
     monkeypatch: pytest.MonkeyPatch, loader: Loader, bundled: str | None, system: str = "Linux"
 ) -> None:
     monkeypatch.setattr(platform, "system", lambda: system)
-    monkeypatch.setattr(native, "_load", loader)
+    monkeypatch.setattr(libsndfile, "_load", loader)
     path = None if bundled is None else Path(bundled)
-    monkeypatch.setattr(native, "bundled_libsndfile", lambda: path)
+    monkeypatch.setattr(libsndfile, "bundled_libsndfile", lambda: path)
 
 
 def test_the_system_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = Loader(SONAME)
     _install(monkeypatch, loader, bundled="/wheel/libsndfile.so")
-    native.ensure_libsndfile()
+    libsndfile.ensure_libsndfile()
     assert loader.asked == [SONAME]
 
 
 def test_then_the_bundled_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = Loader("/wheel/libsndfile.so")
     _install(monkeypatch, loader, bundled="/wheel/libsndfile.so")
-    native.ensure_libsndfile()
+    libsndfile.ensure_libsndfile()
     assert loader.asked == [SONAME, "/wheel/libsndfile.so"]
 
 
 def test_neither_is_left_to_fairseq2_to_report(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = Loader()
     _install(monkeypatch, loader, bundled=None)
-    native.ensure_libsndfile()
+    libsndfile.ensure_libsndfile()
     assert loader.asked == [SONAME]
 
 
@@ -69,34 +69,34 @@ def test_neither_is_left_to_fairseq2_to_report(monkeypatch: pytest.MonkeyPatch) 
 def test_other_platforms_are_left_alone(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
     loader = Loader()
     _install(monkeypatch, loader, bundled="/wheel/libsndfile.so", system=system)
-    native.ensure_libsndfile()
+    libsndfile.ensure_libsndfile()
     assert loader.asked == []
 
 
 @only_linux
 def test_the_bundled_copy_loads() -> None:
-    path = native.bundled_libsndfile()
+    path = libsndfile.bundled_libsndfile()
     assert path is not None
     assert ctypes.CDLL(str(path)).sf_version_string is not None
 
 
 def test_no_soundfile_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "find_spec", lambda _: None)
-    assert native.bundled_libsndfile() is None
+    monkeypatch.setattr(libsndfile, "find_spec", lambda _: None)
+    assert libsndfile.bundled_libsndfile() is None
 
 
 def test_soundfile_data_without_a_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spec = ModuleSpec("_soundfile_data", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
-    monkeypatch.setattr(native, "find_spec", lambda _: spec)
-    assert native.bundled_libsndfile() is None
+    monkeypatch.setattr(libsndfile, "find_spec", lambda _: spec)
+    assert libsndfile.bundled_libsndfile() is None
     library = tmp_path / "libsndfile_x86_64.so"
     library.touch()
-    assert native.bundled_libsndfile() == library
+    assert libsndfile.bundled_libsndfile() == library
 
 
 def test_load_reports_what_is_missing() -> None:
-    assert not native._load("libno-such-library.so.1")
+    assert not libsndfile._load("libno-such-library.so.1")
 
 
 # In a process of its own, where the system has no libsndfile, whatever this machine has.
@@ -151,7 +151,7 @@ def test_flac_decodes_without_a_system_library(tmp_path: Path) -> None:
     assert child.returncode == 0, child.stderr
     decoded = json.loads(child.stdout)
     assert decoded["sample_rate"] == 16_000
-    assert decoded["libraries"] == [str(native.bundled_libsndfile())]
+    assert decoded["libraries"] == [str(libsndfile.bundled_libsndfile())]
     np.testing.assert_allclose(decoded["waveform"], tone / 2**15, atol=1e-6)
 
 
@@ -169,5 +169,5 @@ def test_only_the_conda_environment_of_this_python_counts(
 ) -> None:
     """fairseq2n looks for its libraries in an active conda environment and nowhere else."""
     monkeypatch.setenv("CONDA_PREFIX", prefix)
-    native.ensure_libsndfile()
+    libsndfile.ensure_libsndfile()
     assert ("CONDA_PREFIX" in os.environ) == stays

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wavellama.corpora.files import replacing
 from wavellama.data.utterance import Utterance
+from wavellama.files import replacing
 
 BINS: Final = 40
 """Bars of each histogram."""

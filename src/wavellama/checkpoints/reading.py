@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from wavellama.checkpoints.interop import describe_kind, unwrap_state_dict
 from wavellama.errors import CheckpointError
-from wavellama.model.interop import describe_kind, unwrap_state_dict
 
 Converter: TypeAlias = Callable[[dict[str, object]], dict[str, object]]
 """From a file's state dict to a model's."""

@@ -15,16 +15,16 @@ from fairseq2.models import load_model as load_fairseq2_model
 from fairseq2.runtime.dependency import get_dependency_resolver
 from torch.nn import Module
 
+from wavellama.checkpoints.trained_run import TrainedRun, find_trained_run
 from wavellama.errors import ConfigError, UnknownNameError
-from wavellama.model.confidence import (
+from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
+from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.transcript.calibration import (
     CONFIDENCE_FILE,
     Confidence,
     parse_confidence,
     read_confidence,
 )
-from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
-from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.model.trained_run import TrainedRun, find_trained_run
 
 get_wav2vec2_llama_model_hub = ModelHubAccessor(
     WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaModel, Wav2Vec2LlamaConfig

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.fakes import SMALL, arch_config, merge, small_model, tiny_model
 from tests.fakes_checkpoints import ctc_config, fairseq1_ctc, fairseq1_ssl, new_model, ssl_config
-from wavellama.model.interop import (
+from wavellama.checkpoints.interop import (
     convert_ctc_state_dict,
     convert_ssl_state_dict,
     convert_state_dict,

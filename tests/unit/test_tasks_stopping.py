@@ -14,7 +14,7 @@ from fairseq2.error import InvalidOperationError
 from fairseq2.metrics import format_as_float
 from fairseq2.metrics.recorders import MetricDescriptor
 
-from tests.unit.test_history import record
+from tests.unit.test_tasks_history import record
 from wavellama.tasks.stopping import EarlyStoppingSection, PatienceStopper, set_early_stopper
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import torch
 from fairseq2.utils.progress import NOOP_PROGRESS_REPORTER
 
 from tests.fakes_checkpoints import ctc_config, family, load, new_model, use_cache
+from wavellama.checkpoints import fetch
+from wavellama.checkpoints.download import download
 from wavellama.errors import CheckpointError
-from wavellama.model import fetch
-from wavellama.model.download import download
 
 CONTENT = bytes(range(256)) * 5000
 

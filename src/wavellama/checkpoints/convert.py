@@ -21,12 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from wavellama.checkpoints.fetch import local_path
+from wavellama.checkpoints.hub import load_run_card
+from wavellama.checkpoints.interop import rename_fairseq1
+from wavellama.checkpoints.reading import find_checkpoint_file, open_checkpoint
+from wavellama.checkpoints.trained_run import find_trained_run
 from wavellama.errors import CheckpointError, ConfigError
-from wavellama.model.checkpoint import find_checkpoint_file, open_checkpoint
-from wavellama.model.fetch import local_path
-from wavellama.model.hub import load_run_card
-from wavellama.model.interop import rename_fairseq1
-from wavellama.model.trained_run import find_trained_run
 
 Writer: TypeAlias = Callable[[dict[str, Tensor], Path], None]
 

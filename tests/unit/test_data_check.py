@@ -12,8 +12,8 @@ import soundfile
 from sentencepiece import SentencePieceProcessor
 
 from wavellama.cli.data import add_data_parser
-from wavellama.corpora.check import find_fault, language_statistics
-from wavellama.corpora.tokenizer import train_tokenizer
+from wavellama.data.check import find_fault, language_statistics
+from wavellama.data.tokenizer import train_tokenizer
 from wavellama.data.utterance import Utterance
 from wavellama.errors import DataError
 

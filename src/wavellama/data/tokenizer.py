@@ -9,8 +9,8 @@ from typing import Final
 
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
-from wavellama.corpora.files import replacing, write_text
 from wavellama.errors import DataError
+from wavellama.files import replacing, write_text
 
 NUM_SPECIAL: Final = 4
 """Beginning, padding, end and unknown have the ids 0 to 3, as in the model family."""

@@ -20,9 +20,9 @@ from tests.fakes_checkpoints import (
     save_shards,
     ssl_config,
 )
+from wavellama.checkpoints import convert
+from wavellama.checkpoints.convert import convert_checkpoint
 from wavellama.errors import CheckpointError, ConfigError
-from wavellama.model import convert
-from wavellama.model.convert import convert_checkpoint
 
 Weights = dict[str, Tensor]
 

@@ -13,8 +13,8 @@ from fairseq2.runtime.dependency import DependencyResolver
 from fairseq2.utils.progress import ProgressReporter
 from fairseq2.utils.uri import Uri
 
+from wavellama.checkpoints.download import download
 from wavellama.errors import CheckpointError, ConfigError
-from wavellama.model.download import download
 
 CHECKSUM_FIELD: Final = "checkpoint_sha256"
 """The optional field of a card with the SHA-256 of its checkpoint, in hexadecimal digits."""
