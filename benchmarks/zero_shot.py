@@ -28,7 +28,7 @@ import wavellama  # isort: skip  # before fairseq2, for which it loads libsndfil
 
 import numpy as np
 import torch
-from ruamel.yaml import YAML
+import yaml
 
 from wavellama import (
     ASRInferencePipeline,
@@ -40,6 +40,7 @@ from wavellama.data.manifest import find_manifests, read_manifest
 from wavellama.data.utterance import Utterance
 from wavellama.metrics.error_rates import Edits, count_edits, score
 from wavellama.text.normalize import normalize_text
+from wavellama.yaml_files import read_yaml
 
 CONDITIONS = ("matching", "foreign")
 NUM_EXAMPLES, NUM_SPECIAL_TOKENS = 2, 6
@@ -92,11 +93,6 @@ class Experiment:
             note.write_text(json.dumps(wanted))
         if json.loads(note.read_text()) != wanted:
             sys.exit(f"{self.out} belongs to {note.read_text()}; choose another --out.")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = YAML(typ="safe").load(path.read_text("utf-8"))
-    return content
 
 
 # Training
@@ -192,7 +188,7 @@ def train(experiment: Experiment) -> None:
     init, config = experiment.out / "init.pt", experiment.out / "train.yaml"
     if not init.exists():
         torch.save({"model": initial_weights(experiment.start)}, init)
-    YAML().dump(train_config(experiment), config)
+    config.write_text(yaml.safe_dump(train_config(experiment)), "utf-8")
     launcher = ["torch.distributed.run", "--standalone", "-m"]
     launcher.insert(2, f"--nproc-per-node={experiment.num_processes}")
     command = [sys.executable, "-m", *launcher, "wavellama", "recipe", "asr", "train", str(config)]

@@ -10,7 +10,8 @@ Data flows one way; a module imports only from rows below its own (docs/architec
     model | search | engine | metrics
     data | prompt
     audio | text | batch | transcript
-    units | errors | files | libsndfile
+    units | files | libsndfile | yaml_files
+    errors
 """
 
 from __future__ import annotations

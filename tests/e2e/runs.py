@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from ruamel.yaml import YAML
+import yaml
 from torch import Tensor
 
 from tests.fakes import GOLDEN
@@ -107,4 +107,4 @@ def write_golden_card(folder: Path, name: str, checkpoint: str | None) -> None:
     }
     if checkpoint is not None:
         card["checkpoint"] = checkpoint
-    YAML().dump(card, folder / f"{name}.yaml")
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(card), "utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from ruamel.yaml import YAML
+import yaml
 
 from tests.e2e.forked import run_forked
 from tests.e2e.runs import Runner, last_line, run_cli
@@ -34,7 +34,7 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "checkpoint": "aligner.pt",
         "tokenizer_ref": TOKENIZER,
     }
-    YAML().dump(card, folder / "aligner.yaml")
+    (folder / "aligner.yaml").write_text(yaml.safe_dump(card), "utf-8")
     return folder
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from ruamel.yaml import YAML
+import yaml
 
 from tests.e2e.forked import run_forked
 from tests.e2e.runs import Runner, last_line, run_cli, weights
@@ -114,12 +114,12 @@ def test_a_cards_calibration_is_printed(trained: Path, corpus: Path, tmp_path: P
         **{"name": "my_card", "model_family": "wav2vec2_llama", "model_arch": "tiny_lid"},
         **{"checkpoint": "my.pt", "tokenizer_ref": "toy_tokenizer"},
     }
-    YAML().dump(card, tmp_path / "my_card.yaml")
+    (tmp_path / "my_card.yaml").write_text(yaml.safe_dump(card), "utf-8")
     result = calibrate("my_card", corpus, cards=str(tmp_path))
     assert result.returncode == 0, result.stderr
     instruction, line = result.stdout.splitlines()[-2:]
     assert instruction == "Add this line to the card my_card:"
-    printed = YAML(typ="safe").load(line)
+    printed = yaml.safe_load(line)
     assert parse_confidence(printed["confidence"], "the card") != Confidence()
     assert list(tmp_path.glob("*.png")) == []
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from tests.fakes import GOLDEN, golden_case
 
@@ -132,9 +132,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
         files = {"case": "case.json", "tensors": "tensors.safetensors"}
         questions[f"golden_{case}"] = {k: str(GOLDEN / case / v) for k, v in files.items()}
     questions["ask"] += [["load", card["name"]] for card in cards]
-    yaml = YAML()
     with (folder / "cards.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump_all(cards, file)
+        yaml.safe_dump_all(cards, file)
     (folder / "questions.json").write_text(json.dumps(questions), "utf-8")
     environment = {
         **os.environ,

@@ -6,11 +6,11 @@ from argparse import Namespace
 from typing import NamedTuple
 
 import pytest
+import yaml
 from fairseq2.assets import AssetCard, get_asset_store
 from fairseq2.gang import create_fake_gangs
 from fairseq2.models import ModelFamily
 from fairseq2.runtime.dependency import get_dependency_resolver
-from ruamel.yaml import YAML
 from torch import device, float32
 
 from wavellama.checkpoints.interop import describe_kind
@@ -127,7 +127,7 @@ def test_a_card_is_shown_with_its_resolved_configuration(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert show_asset(Namespace(name=name)) == 0
-    shown = YAML(typ="safe").load(capsys.readouterr().out)
+    shown = yaml.safe_load(capsys.readouterr().out)
     assert shown[name]
     resolved = shown["resolved"]
     encoder = resolved.get("wav2vec2_asr_config", resolved)["encoder_config"]

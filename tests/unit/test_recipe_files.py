@@ -9,17 +9,17 @@ import pytest
 from fairseq2.assets import get_asset_store
 from fairseq2.utils.structured import StandardValueConverter
 from fairseq2.utils.validation import StandardObjectValidator
-from ruamel.yaml import YAML
 
 from tests.fakes import merge
 from wavellama.tasks.registry import load_recipe, shipped_recipes
+from wavellama.yaml_files import read_yaml
 
 RECIPES = shipped_recipes()
 OF_A_RUN = ("best_checkpoint", "last_checkpoint")
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = YAML(typ="safe").load(path.read_text("utf-8"))
+    content: dict[str, Any] = read_yaml(path)
     return content
 
 

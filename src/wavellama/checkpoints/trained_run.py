@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from wavellama.errors import ConfigError
+from wavellama.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,5 @@ def _read_config(config_file: Path) -> dict[str, Mapping[str, object]]:
     """Return the sections of a run's configuration; none where there is no file."""
     if not config_file.is_file():
         return {}
-    config = YAML(typ="safe").load(config_file.read_text("utf-8"))
-    sections = config.items() if isinstance(config, Mapping) else ()
+    sections = read_yaml(config_file).items()
     return {name: section for name, section in sections if isinstance(section, Mapping)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from wavellama.errors import UnknownNameError
+from wavellama.yaml_files import write_yaml
 
 if TYPE_CHECKING:
     from fairseq2.assets import AssetCard, AssetStore
@@ -60,17 +61,14 @@ def show_asset(args: argparse.Namespace) -> int:
 
     :raises UnknownNameError: there is no card of that name.
     """
-    from ruamel.yaml import YAML
-
     store = _asset_store()
     card = store.maybe_retrieve_card(args.name)
     if card is None:
         known = {name.rstrip("@") for name in store.asset_names}
         raise UnknownNameError("card", args.name, known, " `wavellama asset list` prints all.")
-    yaml = YAML()
-    yaml.dump(_chain(card), sys.stdout)
+    write_yaml(_chain(card), sys.stdout)
     if _kind(card) == "model":
-        yaml.dump({"resolved": _resolve(card)}, sys.stdout)
+        write_yaml({"resolved": _resolve(card)}, sys.stdout)
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import lru_cache, partial
-from importlib.resources import files
+from importlib.resources import as_file, files
 from typing import Any, Final, TypeAlias, TypeVar
 
 from fairseq2.models.wav2vec2 import Wav2Vec2Config
@@ -17,9 +17,9 @@ from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig
 from fairseq2.runtime.config_registry import ConfigRegistrar, get_config
 from fairseq2.runtime.dependency import DependencyContainer, DependencyResolver
 from fairseq2.utils.structured import StandardValueConverter
-from ruamel.yaml import YAML
 
 from wavellama.model.config import Wav2Vec2LlamaConfig
+from wavellama.yaml_files import read_yaml
 
 Row: TypeAlias = dict[str, Any]
 ConfigT = TypeVar("ConfigT")
@@ -31,8 +31,8 @@ _LINKS: Final = ("extends", "encoder", "asr", "template")
 @lru_cache(maxsize=1)
 def arch_table() -> Mapping[str, Mapping[str, Row]]:
     """Return the packaged table: family -> architecture -> row, as written."""
-    path = files("wavellama.assets") / "archs.yaml"
-    table: Mapping[str, Mapping[str, Row]] = YAML(typ="safe").load(path.read_text("utf-8"))
+    with as_file(files("wavellama.assets") / "archs.yaml") as path:
+        table: Mapping[str, Mapping[str, Row]] = read_yaml(path)
     return table
 
 

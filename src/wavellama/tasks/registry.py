@@ -10,10 +10,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from wavellama.errors import ConfigError, UnknownNameError
+from wavellama.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from fairseq2.recipe import Recipe
@@ -89,15 +87,8 @@ def _registered() -> dict[str, str]:
 
 
 def _declared_recipe(path: Path) -> str:
-    try:
-        content = YAML(typ="safe").load(path.read_text("utf-8"))
-    except (YAMLError, UnicodeDecodeError) as ex:
-        raise ConfigError(f"{path} is not a valid YAML file: {_one_line(ex)}") from ex
-    if not isinstance(content, dict) or not isinstance(content.get("recipe"), str):
+    recipe = read_yaml(path).get("recipe")
+    if not isinstance(recipe, str):
         kinds = ", ".join(BUILT_IN)
         raise ConfigError(f"{path} must begin with `recipe:` and one of {kinds}, or module:Class.")
-    return str(content["recipe"])
-
-
-def _one_line(ex: Exception) -> str:
-    return " ".join(str(ex).split())
+    return recipe
