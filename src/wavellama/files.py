@@ -23,6 +23,18 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a UTF-8 text file, which may begin with a byte-order mark.
+
+    Only line feeds and carriage returns end a line: ``str.splitlines`` also splits at characters
+    that may stand within a text, such as U+2028.
+
+    :raises UnicodeDecodeError: it is not UTF-8.
+    """
+    lines = path.read_text("utf-8-sig").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""
     digest = sha256()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wavellama.cli.interrupt import ended_by_interrupt
 from wavellama.errors import ConfigError
+from wavellama.files import read_lines
 
 if TYPE_CHECKING:
     import torch
@@ -237,7 +238,7 @@ def _words(text: str) -> tuple[str, ...]:
     if not text.startswith("@"):
         return _comma_list(text)
     try:
-        lines = Path(text[1:]).read_text("utf-8").splitlines()
+        lines = read_lines(Path(text[1:]))
     except (OSError, UnicodeDecodeError) as ex:
         raise argparse.ArgumentTypeError(f"{text[1:]} cannot be read ({ex})") from ex
     return tuple(line.strip() for line in lines if line.strip())

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wavellama.data.utterance import Utterance
 from wavellama.data.words import merged_texts, word_durations
+from wavellama.text.words import needs_space
 
 
 class ContextExample(NamedTuple):
@@ -100,7 +101,8 @@ def join_words(utterances: Sequence[Utterance], speed: float) -> TimedWords | No
         spaced = merged_texts(utterance.text, utterance.words)
         own = word_durations(utterance.words)
         if spaced:
-            texts += [f" {spaced[0]}" if texts else spaced[0], *spaced[1:]]
+            begins = bool(texts) and needs_space(texts[-1], spaced[0])
+            texts += [f" {spaced[0]}" if begins else spaced[0], *spaced[1:]]
             durations += [pause + own[0], *own[1:]]
             pause = 0.0
         pause += utterance.duration - sum(own)

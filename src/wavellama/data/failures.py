@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wavellama.data.utterance import Utterance
 from wavellama.errors import AudioError, DataError
+from wavellama.files import read_lines
 
 
 class AudioFailures:
@@ -51,7 +52,7 @@ class AudioFailures:
 def _read_list(path: Path) -> set[tuple[str, float | None, str]]:
     """Return what is listed already; a line that a killed run did not finish is not."""
     listed: set[tuple[str, float | None, str]] = set()
-    for line in path.read_text("utf-8").splitlines():
+    for line in read_lines(path):
         if line.endswith("}"):
             record = json.loads(line)
             listed.add((record["audio"], record["offset"], record["reason"]))

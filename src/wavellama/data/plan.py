@@ -112,7 +112,7 @@ class Planner:
         if self._secs(indices) / speed > options.max_audio_secs:
             speed = 1.0
         num_samples = seconds_to_samples(self._secs(indices) / speed)
-        examples = self._draw_examples(index, draw) if options.num_examples else []
+        examples = self._draw_examples(indices, draw) if options.num_examples else []
         return {
             "indices": indices,
             "speed": speed,
@@ -120,15 +120,16 @@ class Planner:
             "examples": examples,
         }
 
-    def _draw_examples(self, index: int, draw: random.Random) -> list[int]:
+    def _draw_examples(self, indices: Sequence[int], draw: random.Random) -> list[int]:
         """Draw other utterances of the same source as candidates for the context.
 
+        :param indices: the utterances that are read, none of which may be an example.
         :raises DataError: there is no other one.
         """
-        options, utterance = self._options, self._utterances[index]
+        options, utterance = self._options, self._utterances[indices[0]]
         by_speaker = options.examples_from == "speaker"
         source = utterance.speaker if by_speaker else utterance.lang
-        others = [other for other in self._by_source[source] if other != index]
+        others = [other for other in self._by_source[source] if other not in indices]
         if not others:
             raise DataError(
                 f"{utterance.audio} is the only utterance of its {options.examples_from}"

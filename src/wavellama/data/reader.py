@@ -21,6 +21,7 @@ from wavellama.data.failures import AudioFailures
 from wavellama.data.plan import Plan, Planner, ReaderOptions, bucket_sizes
 from wavellama.data.utterance import Utterance
 from wavellama.errors import AudioError, DataError
+from wavellama.text.words import join_texts
 
 
 def create_batch_reader(
@@ -85,7 +86,7 @@ class BatchLoader:
         joined = torch.cat(waveforms)
         if plan["speed"] != 1.0:
             joined = change_speed(joined, plan["speed"])
-        text = " ".join(utterance.text for utterance in utterances)
+        text = join_texts(utterance.text for utterance in utterances)
         words = join_words(utterances, plan["speed"])
         context = self._read_context(plan["examples"])
         return Row(utterances[0], normalize(joined), text, self._tokens(text), words, context)

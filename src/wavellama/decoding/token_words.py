@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from fairseq2.data.tokenizers import TokenDecoder
 
-from wavellama.text.words import TextWord
+from wavellama.text.words import TextWord, split_at_space
 
 
 def word_token_spans(
@@ -54,4 +54,4 @@ def _letter_places(decode: TokenDecoder, tokens: Sequence[int], letters: str) ->
 def _letters(decode: TokenDecoder, tokens: Sequence[int]) -> str:
     """Return the text of tokens without white space."""
     text = decode(torch.tensor(tokens, dtype=torch.int64)) if tokens else ""
-    return "".join(text.split())
+    return "".join(split_at_space(text))

@@ -9,6 +9,8 @@ from typing import Final, TypedDict
 import jiwer
 import numpy as np
 
+from wavellama.text.words import split_words
+
 NUM_RESAMPLES: Final = 1000
 
 
@@ -34,16 +36,28 @@ class Scores(TypedDict):
     audio_secs: float
 
 
-def count_edits(reference: str, hypothesis: str, audio_secs: float = 0.0) -> Edits:
+def count_edits(
+    reference: str, hypothesis: str, audio_secs: float = 0.0, lang: str | None = None
+) -> Edits:
     """Count the edits that turn ``reference`` into ``hypothesis`` (jiwer's alignment).
 
     An empty reference has as many edits as the hypothesis has characters and words.
+
+    :param lang: the language code; its script says what a word is (``text.words.split_words``).
     """
-    if not reference.strip():
-        return Edits(len(hypothesis), 0, len(hypothesis.split()), 0, audio_secs)
+    said, heard = (
+        " ".join(word.text for word in split_words(text, lang)) for text in (reference, hypothesis)
+    )
+    if not said:
+        return Edits(len(hypothesis), 0, len(heard.split()), 0, audio_secs)
     chars = jiwer.process_characters(reference, hypothesis)
-    words = jiwer.process_words(reference, hypothesis)
+    words = jiwer.process_words(said, heard)
     return Edits(_edits(chars), _length(chars), _edits(words), _length(words), audio_secs)
+
+
+def is_scorable(edits: Sequence[Edits]) -> bool:
+    """Return whether any reference has text, without which there is no rate."""
+    return any(edit.num_chars for edit in edits)
 
 
 def score(edits: Sequence[Edits], seed: int = 0) -> Scores:
@@ -54,11 +68,13 @@ def score(edits: Sequence[Edits], seed: int = 0) -> Scores:
 def macro_score(languages: Sequence[Sequence[Edits]], seed: int = 0) -> Scores:
     """Return the mean of the languages' rates, each language counting the same.
 
-    For the interval every language is resampled by itself.
+    For the interval every language is resampled by itself, with draws of its own.
     """
     every = [edit for edits in languages for edit in edits]
     rates = np.mean([_rates(_table(edits).sum(0)[None])[0] for edits in languages], axis=0)
-    resampled = np.mean([_resample(edits, seed) for edits in languages], axis=0)
+    resampled = np.mean(
+        [_resample(edits, (seed, place)) for place, edits in enumerate(languages)], axis=0
+    )
     return _scores(every, rates, resampled)
 
 
@@ -74,7 +90,7 @@ def _scores(edits: Sequence[Edits], rates: np.ndarray, resampled: np.ndarray) ->
     )
 
 
-def _resample(edits: Sequence[Edits], seed: int) -> np.ndarray:
+def _resample(edits: Sequence[Edits], seed: int | tuple[int, ...]) -> np.ndarray:
     """Return the rates of corpora drawn with replacement. (NUM_RESAMPLES, 2)."""
     table = _table(edits)
     draws = np.random.default_rng(seed).integers(0, len(edits), (NUM_RESAMPLES, len(edits)))

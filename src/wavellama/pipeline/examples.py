@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wavellama.errors import DataError
+from wavellama.files import read_lines
 from wavellama.pipeline.inputs import ContextExample
 
 
@@ -29,7 +30,7 @@ def read_examples_tsv(path: Path) -> list[ContextExample]:
 def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
     """Return the cells of all lines but the heading, with the numbers of the lines."""
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as ex:
         raise DataError(f"{path} cannot be read ({ex}).") from ex
     cells = [[cell.strip() for cell in line.split("\t")] for line in lines]

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 from fairseq2.logging import log
 
+from wavellama.files import read_lines
+
 Row: TypeAlias = dict[str, Any]
 """What was measured at one step: ``Step``, and values by the display names of their metrics."""
 
@@ -34,7 +36,7 @@ def read_history(output_dir: Path, category: str, last_step: int) -> list[Row]:
 def _read_rows(path: Path) -> list[Row]:
     """Read all rows but those that a crash of the machine or a full disk has cut off."""
     rows: list[Row] = []
-    for line_nr, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for line_nr, line in enumerate(read_lines(path), start=1):
         try:
             rows.append(json.loads(line))
         except JSONDecodeError as ex:

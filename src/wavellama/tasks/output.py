@@ -8,6 +8,7 @@ from typing import Any, TextIO, TypeAlias
 
 from fairseq2.gang import Gangs
 
+from wavellama.files import read_lines
 from wavellama.pipeline.results import write_atomic
 from wavellama.tasks.transcriber import Transcription
 
@@ -44,7 +45,7 @@ def merge_ranks(output_dir: Path, name: str, gangs: Gangs) -> list[Record]:
     if gangs.root.rank != 0:
         return []
     parts = [_part(output_dir, name, rank) for rank in range(gangs.root.size)]
-    lines = [line for part in parts for line in part.read_text("utf-8").splitlines()]
+    lines = [line for part in parts for line in read_lines(part)]
     records: list[Record] = sorted((json.loads(line) for line in lines), key=_place)
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     write_atomic(output_dir / f"{name}.jsonl", text)

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Final, TypedDict
 
 from wavellama.errors import DataError
-from wavellama.metrics.error_rates import Edits, Scores, count_edits, macro_score, score
+from wavellama.metrics.error_rates import (
+    Edits,
+    Scores,
+    count_edits,
+    is_scorable,
+    macro_score,
+    score,
+)
 from wavellama.pipeline.results import write_atomic
 from wavellama.tasks.output import Record
 from wavellama.tasks.plots import draw_error_rates, drawing, save_figure
@@ -16,6 +23,10 @@ from wavellama.text.normalize import normalize_text
 
 NUM_EXAMPLES: Final = 8
 """Utterances that ``report.md`` shows."""
+
+_COLUMNS: Final = ("lang", "reference", "hypothesis", "ctc_hypothesis")
+
+_NOT_SCORED: Final = "\nNot in the rows nor in `macro`: {}, of which no reference has text.\n"
 
 
 class Rates(TypedDict):
@@ -48,7 +59,7 @@ def write_report(records: Sequence[Record], output_dir: Path) -> str:
         if column in records[0]:
             report = create_report(records, column)
             write_atomic(output_dir / f"{name}.json", json.dumps(report, indent=2) + "\n")
-            sections.append(to_markdown(report, title))
+            sections.append(to_markdown(report, records, title))
             bars[_legend(title, report["normalized"])] = report["normalized"]["languages"]
     text = "\n".join([*sections, _examples(records)])
     write_atomic(output_dir / "report.md", text)
@@ -64,27 +75,30 @@ def create_report(records: Sequence[Record], column: str = "hypothesis") -> Repo
     )
 
 
-def to_markdown(report: Report, title: str = "Error rates") -> str:
+def to_markdown(report: Report, records: Sequence[Record], title: str = "Error rates") -> str:
     """Return the report as two tables, error rates in percent with 95 % intervals."""
     sections = [
         f"## {name}\n\n{_table(rates)}"
         for name, rates in (("Normalised", report["normalized"]), ("Raw", report["raw"]))
     ]
-    return f"# {title}\n\n" + "\n".join(sections)
+    left_out = {_lang(record) for record in records} - report["normalized"]["languages"].keys()
+    note = _NOT_SCORED.format(", ".join(sorted(left_out))) if left_out else ""
+    return f"# {title}\n\n" + "\n".join(sections) + note
 
 
 def _rates(records: Sequence[Record], column: str, normalize: Callable[[str], str]) -> Rates:
     by_language: dict[str, list[Edits]] = {}
     for record in records:
         reference, hypothesis = normalize(record["reference"]), normalize(record[column])
-        edits = count_edits(reference, hypothesis, record["duration"])
-        by_language.setdefault(record["lang"] or "unknown", []).append(edits)
+        edits = count_edits(reference, hypothesis, record["duration"], record["lang"])
+        by_language.setdefault(_lang(record), []).append(edits)
     by_language = dict(sorted(by_language.items()))
     every = [edits for group in by_language.values() for edits in group]
+    scorable = {lang: group for lang, group in by_language.items() if is_scorable(group)}
     return Rates(
         overall=score(every),
-        macro=macro_score(list(by_language.values())),
-        languages={lang: score(group) for lang, group in by_language.items()},
+        macro=macro_score(list(scorable.values()) or [every]),
+        languages={lang: score(group) for lang, group in scorable.items()},
     )
 
 
@@ -104,11 +118,19 @@ def _examples(records: Sequence[Record]) -> str:
     step = max(1, len(records) // NUM_EXAMPLES)
     lines = ["# Examples", "", "| | reference | decoder | CTC head |", "|---|---|---|---|"]
     lines += [
-        f"| {record['lang']} | {record['reference']} | {record.get('hypothesis', '')}"
-        f" | {record.get('ctc_hypothesis', '')} |"
+        f"| {' | '.join(_cell(record.get(column)) for column in _COLUMNS)} |"
         for record in records[::step][:NUM_EXAMPLES]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str | None) -> str:
+    """Return a text as it can stand in a table of Markdown."""
+    return " ".join((text or "").replace("|", "\\|").split())
+
+
+def _lang(record: Record) -> str:
+    return record["lang"] or "unknown"
 
 
 def _legend(title: str, rates: Rates) -> str:

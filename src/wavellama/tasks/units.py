@@ -109,7 +109,7 @@ class ValidationUnit(EvalUnit[Seq2SeqBatch]):
         for row in rows:
             for prefix in self._transcriber.systems:
                 text = row.ctc_text if prefix else row.text
-                edits = count_edits(row.reference, text or "")
+                edits = count_edits(row.reference, text or "", lang=row.lang)
                 _update_rate(metric_bag, f"{prefix}cer", edits.char_edits, edits.num_chars)
                 _update_rate(metric_bag, f"{prefix}wer", edits.word_edits, edits.num_words)
         for row in rows[: NUM_SHOWN - self._num_shown]:
