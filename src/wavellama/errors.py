@@ -27,12 +27,19 @@ def suggestion(near: Collection[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
+_FEW = 5
+"""Where no name is near, an error names all of so many."""
+
+
 class UnknownNameError(WavellamaError):
     """A name (card, recipe, tokenizer, component...) is not known."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        known = sorted(known)
         self.kind, self.name, self.near = kind, name, nearest(name, known)
-        super().__init__(f"{name} is not a known {kind}.{suggestion(self.near)}{hint}")
+        there_are = f" There are {', '.join(known)}." if 0 < len(known) <= _FEW else ""
+        near = suggestion(self.near) or there_are
+        super().__init__(f"{name} is not a known {kind}.{near}{hint}")
 
 
 class UnknownLanguageError(WavellamaError):
@@ -131,7 +138,8 @@ class ContextTooLongError(WavellamaError):
         self.length, self.limit = length, limit
         super().__init__(
             f"A decoder sequence of {length} positions does not fit max_generation_length"
-            f" {limit}. Use shorter pieces of audio."
+            f" {limit}. Use shorter pieces of audio; in training, `wavellama data check` names"
+            " texts that are too long for their audio."
         )
 
 

@@ -118,7 +118,7 @@ def test_too_much_bad_audio_stops_training(corpus: Corpus, tmp_path: Path) -> No
     assert result.returncode == 1
     total = len(corpus.good) + len(corpus.bad)
     listed = tmp_path / "bad_audio.test.jsonl"
-    assert f"of {total} utterances have unusable audio; {listed} lists them" in last_line(result)
+    assert f"of {total} utterances are unusable; {listed} lists them" in last_line(result)
     assert set(audio_in(listed)) <= set(names(corpus.bad))
     assert "Traceback" not in result.stderr
 

@@ -72,9 +72,12 @@ def test_check_of_broken_rows_only(dataset: Path, capsys: pytest.CaptureFixture[
     assert "0 of 1 rows are good" in capsys.readouterr().out
 
 
-def test_a_picture_that_cannot_be_written_is_an_error(dataset: Path) -> None:
-    with pytest.raises(DataError, match="--plot"):
-        _run("check", str(dataset / "train.tsv"), "--plot", str(dataset / "a.flac" / "p.png"))
+def test_a_picture_that_was_asked_for_and_cannot_be_written_is_an_error(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = dataset / "a.flac" / "p.png"
+    assert _run("check", str(dataset / "train.tsv"), "--plot", str(picture)) == 1
+    assert "--plot PNG" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def test_bad_audio_is_skipped_and_listed(tmp_path: Path) -> None:
 
 def test_too_much_bad_audio_stops_the_run() -> None:
     options = ReaderOptions(batch_audio_secs=2.0, max_audio_secs=2.0, max_bad_share=0.05)
-    with pytest.raises(DataError, match="2 of 20 utterances have unusable audio"):
+    with pytest.raises(DataError, match="2 of 20 utterances are unusable"):
         read_all(Broken({3, 7}), options)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from wavellama.cli.align import add_align_parser
-from wavellama.errors import DataError
 
 if TYPE_CHECKING:
+    from fairseq2.data.tokenizers import Tokenizer
+
     from wavellama.data.check import CheckResult, LanguageStats
+    from wavellama.data.utterance import Utterance
 
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -46,6 +48,9 @@ def _add_check(commands: Subparsers) -> None:
     check.add_argument(
         "--plot", type=Path, metavar="PNG", help="the picture (default: DIR/check.png)"
     )
+    check.add_argument(
+        "--tokenizer", metavar="CARD", help="also count the characters that it cannot write"
+    )
     check.set_defaults(run=_run_check)
 
 
@@ -67,20 +72,43 @@ def _run_fetch(args: argparse.Namespace) -> int:
 
 
 def _run_check(args: argparse.Namespace) -> int:
-    from wavellama.data.check import check_dataset, language_statistics
-    from wavellama.data.plot import plot_dataset
+    from wavellama.data.check import check_dataset, find_repeats, language_statistics
+    from wavellama.data.coverage import measure_coverage
 
+    tokenizer = _load_tokenizer(args.tokenizer) if args.tokenizer else None
     result = check_dataset(args.dir)
-    folder: Path = args.dir if args.dir.is_dir() else args.dir.parent
     if result.utterances:
         _print_table(language_statistics(result.utterances))
-        picture: Path = args.plot or folder / "check.png"
-        try:
-            plot_dataset(result.utterances, picture)
-        except OSError as ex:
-            raise DataError(f"{picture} cannot be written ({ex}). Say where: --plot PNG.") from ex
-        print(f"Picture: {picture}")
-    return _print_broken(result)
+    status = _print_broken(result)
+    for line in find_repeats(result.utterances):
+        print(line)
+    if tokenizer is not None:
+        texts = [utterance.text for utterance in result.utterances]
+        print(f"{args.tokenizer}: {measure_coverage(texts, tokenizer)}")
+    return status | _draw(result.utterances, args)
+
+
+def _draw(utterances: Sequence[Utterance], args: argparse.Namespace) -> int:
+    """Draw the picture, if there is anything to see; return the exit code."""
+    from wavellama.data.plot import plot_dataset
+
+    folder: Path = args.dir if args.dir.is_dir() else args.dir.parent
+    picture: Path = args.plot or folder / "check.png"
+    if not utterances:
+        return 0
+    try:
+        plot_dataset(utterances, picture)
+    except OSError as ex:
+        print(f"warning: no picture: {ex}; say where to put it: --plot PNG", file=sys.stderr)
+        return 1 if args.plot else 0
+    print(f"Picture: {picture}")
+    return 0
+
+
+def _load_tokenizer(card: str) -> Tokenizer:
+    from fairseq2.data.tokenizers import load_tokenizer
+
+    return load_tokenizer(card)
 
 
 def _run_tokenizer(args: argparse.Namespace) -> int:

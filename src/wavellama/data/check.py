@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -107,11 +108,31 @@ def find_fault(utterance: Utterance, length: float | str) -> str | None:
     if utterance.offset is None:
         if abs(length - utterance.duration) > TOLERANCE_SECS:
             return f"lasts {utterance.duration:.2f} s, but the audio {length:.2f} s"
-        return None
+        return utterance.text_fault
     end = utterance.offset + utterance.duration
     if end > length + TOLERANCE_SECS:
         return f"ends at {end:.2f} s, but the audio at {length:.2f} s"
-    return None
+    return utterance.text_fault
+
+
+def find_repeats(utterances: Sequence[Utterance]) -> list[str]:
+    """Say which stretches of audio stand in several rows: a line for each pair of splits."""
+    splits: dict[tuple[Path, float | None], list[str]] = {}
+    for utterance in utterances:
+        place = (utterance.audio.absolute(), utterance.offset)
+        splits.setdefault(place, []).append(utterance.split or "-")
+    pairs: dict[tuple[str, str], list[Path]] = {}
+    for (audio, _), found in splits.items():
+        for pair in set(combinations(sorted(found), 2)):
+            pairs.setdefault(pair, []).append(audio)
+    return [
+        f"{len(files):,} utterances stand in {_in_splits(*pair)}, such as {files[0]}"
+        for pair, files in sorted(pairs.items())
+    ]
+
+
+def _in_splits(one: str, other: str) -> str:
+    return f"both {one} and {other}" if one != other else f"{one} more than once"
 
 
 def language_statistics(utterances: Sequence[Utterance]) -> list[LanguageStats]:

@@ -1,4 +1,4 @@
-"""Audio files that cannot be used: skipped, counted and listed; too many of them stop the run."""
+"""Utterances that cannot be used: skipped, counted and listed; too many of them stop the run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 from wavellama.data.utterance import Utterance
-from wavellama.errors import AudioError, DataError
+from wavellama.errors import DataError
 from wavellama.files import read_lines
 
 
-class AudioFailures:
-    """Collects what is wrong with the audio of a split, each file once.
+class Failures:
+    """Collects what is wrong with the utterances of a split, each of them once.
 
     A run that goes on does not list again what it listed before.
     """
@@ -28,24 +28,24 @@ class AudioFailures:
         self._reasons: dict[tuple[str, float | None], str] = {}
         self._listed = _read_list(path) if path is not None and path.is_file() else set()
 
-    def add(self, utterance: Utterance, error: AudioError) -> None:
-        """Note a bad utterance.
+    def add(self, utterance: Utterance, reason: str) -> None:
+        """Note a bad utterance, and what is wrong with it.
 
         :raises DataError: there are more bad ones than the run puts up with.
         """
         key = (str(utterance.audio), utterance.offset)
         if key in self._reasons:
             return
-        self._reasons[key] = error.reason
-        if self._path is not None and (*key, error.reason) not in self._listed:
-            record = {"audio": key[0], "offset": key[1], "reason": error.reason}
+        self._reasons[key] = reason
+        if self._path is not None and (*key, reason) not in self._listed:
+            record = {"audio": key[0], "offset": key[1], "reason": reason}
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         if len(self._reasons) > self._limit:
             where = f"; {self._path} lists them" if self._path is not None else ""
             raise DataError(
-                f"{len(self._reasons)} of {self._num_utterances} utterances have unusable audio"
-                f"{where}, the last one {error}"
+                f"{len(self._reasons)} of {self._num_utterances} utterances are unusable{where},"
+                f" the last one {utterance.audio}: {reason}"
             )
 
 

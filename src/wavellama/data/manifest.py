@@ -2,9 +2,9 @@
 
 TSV has a header with the columns ``audio``, ``duration`` and ``text``, and optionally ``offset``,
 ``lang``, ``speaker``, ``split`` and ``words``; nothing is quoted or escaped. JSON lines have the
-same keys; ``audio_filepath`` and ``language`` are understood, too. Times are in seconds, and a
-relative audio path starts at the manifest's folder. ``words`` is a list of mappings with ``text``,
-``start``, ``end`` and perhaps ``score``; in TSV it is written as JSON.
+same keys; ``audio_filepath`` and ``language``, as NeMo writes them, are understood, too. Times are
+in seconds, and a relative audio path starts at the manifest's folder. ``words`` is a list of
+mappings with ``text``, ``start``, ``end`` and perhaps ``score``; in TSV it is written as JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Final, TypeAlias
 from wavellama.data.utterance import Utterance
 from wavellama.data.words import parse_words, write_words
 from wavellama.errors import DataError, UnknownLanguageError, nearest, suggestion
+from wavellama.files import read_lines, write_text
 from wavellama.text.languages import language_table
 
 COLUMNS: Final = ("audio", "offset", "duration", "text", "lang", "speaker", "split", "words")
@@ -32,8 +35,16 @@ REQUIRED: Final = ("audio", "duration", "text")
 SUFFIXES: Final = (".tsv", ".jsonl")
 """How the names of manifests end; the suffix tells the form."""
 
+_JSON_LINES: Final = (".jsonl", ".json")
+"""NeMo's manifests end in ``.json``; only one that is named by its path is taken for a manifest."""
+
+_COMMON_VOICE: Final = {"client_id", "path", "sentence"}
+"""Columns of the tables that Common Voice comes with."""
+
 _ALIASES: Final = {"audio_filepath": "audio", "language": "lang"}
 _WHOLE: Final = "manifest"
+
+_UNWRITABLE: Final = re.compile(r"[\0\ud800-\udfff]")
 
 Row: TypeAlias = "Mapping[str, object]"
 
@@ -93,11 +104,14 @@ def read_manifest(path: Path) -> ManifestContent:
 
     Rows without a split belong to the one that the file is named after, except in ``manifest.*``.
 
-    :raises DataError: the file cannot be read, or has no usable header.
+    :raises DataError: the file cannot be read, or has no usable header, or no row.
     """
     content = ManifestContent()
     default_split = None if path.stem == _WHOLE else path.stem
-    for line, parse in _read_rows(path):
+    rows = list(_read_rows(path))
+    if not rows:
+        raise DataError(f"{path} has no rows.")
+    for line, parse in rows:
         try:
             utterance = _to_utterance(parse(), path.parent, default_split)
         except ValueError as ex:
@@ -119,10 +133,7 @@ def write_manifest(path: Path, utterances: Sequence[Utterance]) -> None:
     check_suffix(path)
     rows = [_to_row(utterance, path.parent) for utterance in utterances]
     lines = _tsv_lines(rows) if path.suffix == ".tsv" else map(_json_line, rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-    part.replace(path)
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def check_suffix(path: Path) -> None:
@@ -137,7 +148,7 @@ def check_suffix(path: Path) -> None:
 def _read_rows(path: Path) -> Iterator[tuple[int, Callable[[], Row]]]:
     """Yield the line number of each row, and what parses it (ValueError: it cannot)."""
     lines = _read_lines(path)
-    if path.suffix == ".jsonl":
+    if path.suffix in _JSON_LINES:
         for number, line in lines:
             yield number, partial(_parse_json, line)
     else:
@@ -150,16 +161,22 @@ def _read_rows(path: Path) -> Iterator[tuple[int, Callable[[], Row]]]:
 def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield number and text of the lines that are not blank."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as ex:
         raise DataError(f"{path} cannot be read as UTF-8 text ({ex}).") from ex
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             yield number, line
 
 
 def _parse_header(path: Path, line: str) -> list[str]:
     columns = [_canonical(column) for column in line.split("\t")]
+    _check_unique(path, columns)
+    if set(columns) >= _COMMON_VOICE:
+        raise DataError(
+            f"{path} is a table of Common Voice, which does not say how long its clips are;"
+            " docs/data.md has a few lines that make a manifest of it."
+        )
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         near = [hit for name in missing for hit in nearest(name, columns, 1)]
@@ -171,6 +188,12 @@ def _parse_header(path: Path, line: str) -> list[str]:
     return columns
 
 
+def _check_unique(path: Path, columns: Sequence[str]) -> None:
+    twice = sorted({name for name in columns if name in COLUMNS and columns.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} names {' and '.join(twice)} twice in its first line.")
+
+
 def _parse_tsv(columns: Sequence[str], line: str) -> Row:
     values = line.split("\t")
     if len(values) != len(columns):
@@ -180,12 +203,20 @@ def _parse_tsv(columns: Sequence[str], line: str) -> Row:
 
 def _parse_json(line: str) -> Row:
     try:
-        row = json.loads(line)
-    except ValueError as ex:
+        row = json.loads(line, object_pairs_hook=_unique_keys)
+    except (json.JSONDecodeError, RecursionError) as ex:
         raise ValueError(f"is not JSON ({ex})") from ex
     if not isinstance(row, dict):
         raise ValueError("is not a JSON object")
-    return {_canonical(key): value for key, value in row.items()}
+    return row
+
+
+def _unique_keys(pairs: Sequence[tuple[str, object]]) -> Row:
+    keys = [_canonical(key) for key, _ in pairs]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ValueError(f"has {' and '.join(twice)} twice")
+    return dict(zip(keys, (value for _, value in pairs), strict=True))
 
 
 def _canonical(column: str) -> str:
@@ -215,8 +246,20 @@ def _to_utterance(row: Row, folder: Path, default_split: str | None) -> Utteranc
 
 
 def _optional(row: Row, key: str) -> str | None:
+    """Return a text that a row may have.
+
+    :raises ValueError: it is something else, or no text that can be written.
+    """
     value = row.get(key)
-    return None if value is None else str(value).strip() or None
+    if key == "speaker" and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # many corpora number their speakers
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"has the {key} {value!r}, which is not a text")
+    if _UNWRITABLE.search(value):
+        raise ValueError(f"has the {key} {value!r}, which holds half a character or a zero")
+    return value.strip() or None
 
 
 def _required(row: Row, key: str) -> str:
@@ -227,13 +270,13 @@ def _required(row: Row, key: str) -> str:
 
 
 def _seconds(row: Row, key: str) -> float | None:
-    value = _optional(row, key)
-    if value is None:
+    value = row.get(key)
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
+    seconds = math.nan
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            seconds = float(value)
     if not math.isfinite(seconds) or seconds < 0:
         raise ValueError(f"has the {key} {value!r}, which is not a number of seconds")
     return seconds

@@ -17,7 +17,7 @@ from wavellama.audio.load import load_audio
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.manifest import find_manifests, read_manifest
 from wavellama.data.utterance import Utterance
-from wavellama.errors import AudioError, UnknownNameError
+from wavellama.errors import AudioError, DataError, UnknownNameError
 from wavellama.units import samples_to_seconds, seconds_to_samples
 
 MANIFEST_ASR_FAMILY: Final = "manifest_asr"
@@ -89,6 +89,10 @@ class ManifestDataset(AsrDataset):
                 splits.setdefault(utterance.split or "all", []).append(utterance)
             for row in content.broken:
                 _log.warning("%s, line %d is left out: %s", row.path, row.line, row.reason)
+        if not splits:
+            raise DataError(
+                f"{self._path} has no row that is an utterance; `wavellama data check` says why."
+            )
         return splits
 
 

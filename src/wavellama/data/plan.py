@@ -30,6 +30,9 @@ class ReaderOptions:
     max_audio_secs: float = 30.0
     """Longer utterances are left out."""
 
+    skip_bad_texts: bool = False
+    """Whether to leave out utterances whose text cannot be what is spoken (training)."""
+
     languages: tuple[str, ...] = ()
     """The languages to read; none named: all."""
 

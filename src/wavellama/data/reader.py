@@ -17,7 +17,7 @@ from typing_extensions import Self, override
 from wavellama.audio.augment import change_speed
 from wavellama.audio.load import normalize
 from wavellama.data.collate import ContextExample, Row, collate, join_words
-from wavellama.data.failures import AudioFailures
+from wavellama.data.failures import Failures
 from wavellama.data.plan import Plan, Planner, ReaderOptions, bucket_sizes
 from wavellama.data.utterance import Utterance
 from wavellama.errors import AudioError, DataError
@@ -64,9 +64,8 @@ class BatchLoader:
         self._encode = tokenizer.create_encoder()
         self._pad_idx = tokenizer.vocab_info.pad_idx or 0
         self._lang_column, self._num_examples = options.language_column, options.num_examples
-        self._failures = AudioFailures(
-            options.failures_path, len(utterances), options.max_bad_share
-        )
+        self._skip_bad_texts = options.skip_bad_texts
+        self._failures = Failures(options.failures_path, len(utterances), options.max_bad_share)
 
     def load(self, plans: list[Plan]) -> Seq2SeqBatch | None:
         """Return the batch of the planned rows, or None if none of them can be read."""
@@ -112,11 +111,14 @@ class BatchLoader:
 
     def _read(self, utterance: Utterance) -> Tensor | None:
         """Return the audio of an utterance; None, after it was noted, if it cannot be used."""
-        try:
-            return self._read_audio(utterance)
-        except AudioError as ex:
-            self._failures.add(utterance, ex)
-            return None
+        fault = utterance.text_fault if self._skip_bad_texts else None
+        if fault is None:
+            try:
+                return self._read_audio(utterance)
+            except AudioError as ex:
+                fault = ex.reason
+        self._failures.add(utterance, fault)
+        return None
 
     def _tokens(self, text: str) -> Tensor:
         # fairseq2's batch needs a target; audio without a transcript gets one padding token.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,9 @@ from wavellama.files import replacing, write_text
 
 NUM_SPECIAL: Final = 4
 """Beginning, padding, end and unknown have the ids 0 to 3, as in the model family."""
+
+_SPECIAL: Final = re.compile(r"(?<=<)(?=(?:unk|s|/s|pad)>)")
+"""Where to cut a text that spells a special token, which training would pass over whole."""
 
 _LEAST_LIMIT: Final = 10
 _CARD: Final = """\
@@ -36,7 +40,7 @@ def train_tokenizer(texts: Sequence[str], folder: Path, name: str) -> int:
         raise DataError("A tokenizer needs text, but the data set has none.")
     model = BytesIO()
     SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
+        sentence_iterator=(part for text in texts for part in _SPECIAL.split(text)),
         model_writer=model,
         model_type="char",
         vocab_size=len(set("".join(texts))) + NUM_SPECIAL + 1,

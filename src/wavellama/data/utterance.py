@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from wavellama.data.words import Word
+
+MAX_CHARS_PER_SEC: Final = 60.0
+"""No script is spoken faster: the fastest speech has about 25 letters a second."""
 
 
 @dataclass(frozen=True)
@@ -35,3 +39,14 @@ class Utterance:
 
     words: tuple[Word, ...] | None = None
     """Its words with their times, which spell the text; None: they are not known."""
+
+    @property
+    def text_fault(self) -> str | None:
+        """What is wrong with the text, given the length of the audio; None if nothing is."""
+        rate = len(self.text) / self.duration
+        if rate <= MAX_CHARS_PER_SEC:
+            return None
+        return (
+            f"has {len(self.text):,} characters for {self.duration:.2f} s of audio, {rate:,.0f} a"
+            f" second; more than {MAX_CHARS_PER_SEC:.0f} cannot be spoken"
+        )

@@ -77,7 +77,10 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
     of the utterance; they are drawn from the same split."""
 
     max_bad_share: float = 0.02
-    """The share of utterances with unusable audio above which the run stops."""
+    """The share of unusable utterances above which the run stops."""
+
+    max_unwritable_share: float = 0.1
+    """The share of characters without a token above which training does not start."""
 
     @override
     def structure(self, resolver: DependencyResolver) -> None:

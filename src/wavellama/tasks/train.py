@@ -15,6 +15,7 @@ from fairseq2.task import Task
 from torch.nn import Module
 from typing_extensions import override
 
+from wavellama.data.coverage import check_texts
 from wavellama.data.dataset import AsrDataset
 from wavellama.errors import ConfigError
 from wavellama.tasks.config import FreezeSection, TrainConfig
@@ -90,8 +91,13 @@ def _open_splits(
     section, tokenizer, gangs = config.dataset, context.get_tokenizer(), context.gangs
     dataset = context.get_dataset_as(AsrDataset)
     network = as_network(context.get_model())
+    check_texts(dataset.utterances(section.train_split), tokenizer, section.max_unwritable_share)
+    train_options, valid_options = (
+        replace(section.reader_options(context.output_dir, split, network), skip_bad_texts=True)
+        for split in (section.train_split, section.valid_split)
+    )
     train_options = replace(
-        section.reader_options(context.output_dir, section.train_split, network),
+        train_options,
         shuffle=True,
         seed=config.common.seed,
         speeds=tuple(config.augment.speeds),
@@ -99,7 +105,6 @@ def _open_splits(
         num_accumulate=config.trainer.grad_accumulation.num_batches,
         sync_mode=SyncMode.UNTIL_FIRST,
     )
-    valid_options = section.reader_options(context.output_dir, section.valid_split, network)
     return (
         dataset.create_reader(section.train_split, tokenizer, gangs, train_options),
         dataset.create_reader(section.valid_split, tokenizer, gangs, valid_options),
