@@ -97,6 +97,13 @@ def test_a_wrapped_module_is_unwrapped() -> None:
     assert unwrap_state_dict({"module.a": 1, "b": 2}) == {"a": 1, "b": 2}
 
 
+def test_a_compiled_module_and_another_trainers_checkpoint_are_unwrapped() -> None:
+    assert unwrap_state_dict({"_orig_mod.a": 1, "b._orig_mod.c": 2}) == {"a": 1, "b.c": 2}
+    assert unwrap_state_dict({"model": {"module._orig_mod.a": 1}}) == {"a": 1}
+    assert unwrap_state_dict({"_orig_mod.module.a": 1}) == {"a": 1}
+    assert unwrap_state_dict({"state_dict": {"a": 1}, "epoch": 3}) == {"a": 1}
+
+
 # fairseq1
 
 

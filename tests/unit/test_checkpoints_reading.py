@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from fairseq2.assets import AssetCardError
 from fairseq2.device import CPU
 from fairseq2.gang import create_fake_gangs
 from safetensors.torch import save_file
@@ -30,8 +31,9 @@ from tests.fakes_checkpoints import (
     ssl_config,
     use_cache,
 )
-from wavellama.checkpoints import fetch, reading
+from wavellama.checkpoints import reading
 from wavellama.errors import CheckpointError, ConfigError
+from wavellama.files import file_digest
 
 Weights = dict[str, Tensor]
 
@@ -70,6 +72,8 @@ FORMS: dict[str, Callable[[Weights, Path], Path]] = {
     "a folder of safetensors": lambda w, p: _safetensors(w, p / "a/b.safetensors").parent,
     "a run's": lambda w, p: save_shards(w, p / "model", 1),
     "a run's of two processes": lambda w, p: save_shards(w, p / "model", 2),
+    "compiled": lambda w, p: _saved({f"_orig_mod.{name}": w[name] for name in w}, p / "a.pt"),
+    "another trainer's": lambda w, p: _saved({"state_dict": w, "epoch": 3}, p / "a.pt"),
     "a name with blanks": lambda w, p: _saved(w, p / "les modèles à moi.pt"),
 }
 
@@ -242,6 +246,24 @@ MISFITS: dict[str, tuple[str, object, Callable[[Weights], object], str]] = {
         lambda w: w,
         "encoder.layers.0.ffn.inner_proj.weight is (24, 16) in the checkpoint, but (32, 16) in",
     ),
+    "whole numbers": (
+        "wav2vec2_asr",
+        ctc_config(),
+        lambda w: {name: (100 * weight).to(torch.int8) for name, weight in w.items()},
+        "layers.0.conv.weight is of type int8 in the checkpoint, but float32 in the model",
+    ),
+    "truth values": (
+        "wav2vec2_asr",
+        ctc_config(),
+        lambda w: {**w, "final_proj.bias": w["final_proj.bias"] > 0},
+        "final_proj.bias is of type bool in the checkpoint, but float32 in the model",
+    ),
+    "complex numbers": (
+        "wav2vec2_asr",
+        ctc_config(),
+        lambda w: {**w, "final_proj.bias": w["final_proj.bias"] * 1j},
+        "final_proj.bias is of type complex64 in the checkpoint, but float32 in the model",
+    ),
     "no tensor": (
         "wav2vec2_asr",
         ctc_config(),
@@ -288,6 +310,24 @@ def test_a_misfit_is_found_before_any_weight_is_copied(
     assert not copied
 
 
+def test_a_part_of_a_checkpoint_folder(weights: Weights, tmp_path: Path) -> None:
+    _saved(weights, tmp_path / "a.pt")
+    _saved(weights, tmp_path / "b c.pt")
+    model = load("wav2vec2_asr", ctc_config(), tmp_path, checkpoint_path="b c.pt")
+    assert torch.equal(model.state_dict()["final_proj.bias"], weights["final_proj.bias"])
+    with pytest.raises(CheckpointError, match="my_model cannot be loaded"):
+        load("wav2vec2_asr", ctc_config(), tmp_path, checkpoint_path="c.pt")
+    with pytest.raises(AssetCardError, match="leads out of its checkpoint"):
+        load("wav2vec2_asr", ctc_config(), tmp_path, checkpoint_path="../a.pt")
+
+
+def test_shards_of_another_model(weights: Weights, tmp_path: Path) -> None:
+    other = {name: weight for name, weight in weights.items() if name != "final_proj.bias"}
+    folder = save_shards(other, tmp_path / "model", 2)
+    with pytest.raises(CheckpointError, match="is not compatible with the wav2vec2_asr model"):
+        load("wav2vec2_asr", ctc_config(), folder)
+
+
 def test_a_card_without_a_checkpoint() -> None:
     from fairseq2.assets import AssetCard
 
@@ -317,12 +357,12 @@ def test_every_weight_is_read_once_and_from_few_mappings(
 
     monkeypatch.setattr(reading, "open_checkpoint", spy)
     path = _saved(weights, tmp_path / "a.pt")
-    read = list(reading.iter_weights(path, dict, weights, "it"))
+    read = list(reading.iter_weights(path, dict))
     assert sorted(name for name, _ in read) == sorted(weights)
     assert 5 < len(opened) < 40
     opened.clear()
     legacy = _save_legacy(weights, tmp_path / "legacy.pt")  # cannot be mapped: read as a whole
-    assert len(list(reading.iter_weights(legacy, dict, weights, "it"))) == len(weights)
+    assert len(list(reading.iter_weights(legacy, dict))) == len(weights)
     assert len(opened) == 2
 
 
@@ -353,13 +393,12 @@ def test_a_checksum_is_verified_once(
     path = _saved(weights, tmp_path / "a.pt")
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
     summed: list[Path] = []
-    sha256_of = fetch.sha256_of
 
     def spy(file: Path) -> str:
         summed.append(file)
-        return sha256_of(file)
+        return file_digest(file)
 
-    monkeypatch.setattr(fetch, "sha256_of", spy)
+    monkeypatch.setattr("wavellama.checkpoints.fetch.file_digest", spy)
     for _ in range(2):
         load("wav2vec2_asr", ctc_config(), path, checkpoint_sha256=expected.upper())
     assert summed == [path]

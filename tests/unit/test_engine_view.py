@@ -45,6 +45,22 @@ def test_an_engine_is_built_once() -> None:
     assert find_engine(model) is not find_engine(tiny_model(SMALL))
 
 
+def test_engines_of_two_precisions_live_side_by_side() -> None:
+    model = tiny_model(SMALL, dtype=torch.float32)
+    native, rounded = find_engine(model), find_engine(model, "int8")
+    assert native is not rounded
+    assert find_engine(model) is native
+    assert find_engine(model, "int8") is rounded
+    both = [weakref.ref(native or model), weakref.ref(rounded or model)]
+    native = rounded = None
+    with torch.no_grad():
+        model.final_proj.weight.mul_(2.0)
+    changed = find_engine(model)
+    gc.collect()
+    assert [engine() for engine in both] == [None, None], "of the old weights nothing is kept"
+    assert find_engine(model) is changed
+
+
 @pytest.mark.parametrize(
     "name", ["llama_decoder.layers.0.ffn.inner_proj.weight", "final_proj.weight"]
 )

@@ -5,20 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
 
 import pytest
-from fairseq2.early_stopper import NOOP_EARLY_STOPPER
-from fairseq2.error import InvalidOperationError
 from fairseq2.metrics import format_as_float
 from fairseq2.metrics.recorders import MetricDescriptor
 
 from tests.unit.test_tasks_history import record
-from wavellama.tasks.stopping import EarlyStoppingSection, PatienceStopper, set_early_stopper
-
-if TYPE_CHECKING:
-    from fairseq2.trainer import Trainer
+from wavellama.tasks.stopping import EarlyStoppingSection, PatienceStopper
 
 ERROR_RATE = MetricDescriptor("cer", "CER", 200, format_as_float)
 ACCURACY = MetricDescriptor("accuracy", "CER", 200, format_as_float, higher_better=True)
@@ -83,12 +76,3 @@ def test_it_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         "CER has not improved by more than 0.5 for 1 validation(s). It was best at step 20 (40.25),"
         " and is 42 at step 30."
     ) in caplog.text
-
-
-def test_a_trainer_takes_one_stopper(tmp_path: Path) -> None:
-    trainer = cast("Trainer", SimpleNamespace(_early_stopper=NOOP_EARLY_STOPPER))
-    stopper = PatienceStopper(EarlyStoppingSection(), tmp_path, ERROR_RATE)
-    set_early_stopper(trainer, stopper)
-    assert trainer._early_stopper is stopper
-    with pytest.raises(InvalidOperationError):
-        set_early_stopper(trainer, stopper)

@@ -2,7 +2,7 @@
 
 fairseq2's own loading reads a checkpoint whole, next to the model, and compares the two when all
 is copied. The families here differ in three points: the checkpoint is fetched by ``fetch`` (it
-resumes, and verifies checksums), read by ``checkpoint`` (mapped into memory, checked first), and
+resumes, and verifies checksums), read by ``reading`` (mapped into memory, checked first), and
 converted by ``interop``, which knows fairseq1's self-supervised encoders. fairseq2's own families
 of wav2vec 2.0 encoders and CTC models are replaced, so that their published cards have this, too.
 """
@@ -10,15 +10,19 @@ of wav2vec 2.0 encoders and CTC models are replaced, so that their published car
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, final
 
 import torch
 from fairseq2.assets import AssetCard
 from fairseq2.device import CPU
-from fairseq2.gang import Gangs, create_fake_gangs
+from fairseq2.gang import Gangs, create_fake_gangs, get_current_gangs
+from fairseq2.model_checkpoint import (
+    CorruptModelCheckpointError,
+    ModelCheckpointLoader,
+    ModelCheckpointLoadOptions,
+)
 from fairseq2.models import ModelFamily, StandardModelFamily
 from fairseq2.models.wav2vec2 import (
     WAV2VEC2_FAMILY,
@@ -42,18 +46,19 @@ from fairseq2.runtime.dependency import (
     DependencyResolver,
     wire_object,
 )
-from fairseq2.utils.uri import Uri
 from torch import Tensor
 from torch.nn import Module
 from typing_extensions import override
 
-from wavellama.checkpoints.fetch import CheckpointFetcher, local_path
+from wavellama.checkpoints.fetch import CheckpointFetcher
 from wavellama.checkpoints.interop import (
     convert_ctc_state_dict,
     convert_ssl_state_dict,
     convert_state_dict,
 )
-from wavellama.checkpoints.reading import find_checkpoint_file, iter_weights
+from wavellama.checkpoints.reading import FileWeights, check_fit, find_checkpoint_file, iter_weights
+from wavellama.errors import CheckpointError
+from wavellama.fairseq2_private import register_or_replace
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
 from wavellama.model.factory import create_wav2vec2_llama_model
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -88,32 +93,43 @@ class CheckedModelFamily(StandardModelFamily):  # type: ignore[misc]
         """
         if config is None:
             config = self.get_model_config(card)  # a wrong card is known before gigabytes have come
-        if gangs.root.rank == 0:
-            self.fetcher.fetch(card)
-        return super().load_model(card, gangs, dtype, config, load_rank0_only, mmap)
+        path = self.fetcher.fetch(card, gangs)
+        try:
+            return self.load_custom_model(path, config, gangs, dtype, load_rank0_only, mmap, True)
+        except (FileNotFoundError, CorruptModelCheckpointError) as ex:
+            raise CheckpointError(f"The checkpoint of {card.name} cannot be loaded: {ex}") from ex
+
+
+@final
+class CheckedLoader(ModelCheckpointLoader):
+    """Reads a checkpoint that is one file by ``reading``, and any other as fairseq2 does."""
+
+    def __init__(self, other: ModelCheckpointLoader) -> None:
+        """:param other: fairseq2's loader."""
+        self._other = other
 
     @override
-    def _download_model(self, uri: Uri, gangs: Gangs) -> Path:
-        # fairseq2 turns a path into a URI and back, but leaves a blank in it as %20.
-        return local_path(uri) if uri.scheme == "file" else super()._download_model(uri, gangs)
-
-    @override
-    def _do_iter_checkpoint(
+    def lazy_load(
         self,
         path: Path,
-        config: object,
-        shard_dims: Mapping[str, int] | None,
-        gangs: Gangs,
-        mmap: bool,
-        restrict: bool | None,
+        shard_dims: Mapping[str, int],
+        options: ModelCheckpointLoadOptions | None = None,
     ) -> Iterator[tuple[str, Tensor]]:
+        """Yield the weights by the model's names.
+
+        :raises CheckpointError: the one file cannot be read, or is of another model.
+        """
+        options = options or ModelCheckpointLoadOptions()
+        gangs, convert = options.gangs or get_current_gangs(), options.state_dict_converter or dict
         file = find_checkpoint_file(path) if gangs.root.size == gangs.dp.size else None
-        if file is None:
-            return super()._do_iter_checkpoint(path, config, shard_dims, gangs, True, True)
-        cpu = create_fake_gangs(CPU)
-        model = self.create_new_model(config, cpu, torch.float32, True, True)
-        convert = partial(cast("_Converter", self._state_dict_converter), config=config)
-        return iter_weights(file, convert, model.state_dict(), f"a {self.name} model of this kind")
+        if file is not None:
+            return iter_weights(file, convert)
+        return self._other.lazy_load(path, shard_dims, replace(options, mmap=True, restrict=True))
+
+    @override
+    def supports_path(self, path: Path) -> bool:
+        """Tell whether there is a checkpoint that can be read."""
+        return find_checkpoint_file(path) is not None or self._other.supports_path(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +147,17 @@ class FamilyParts:
 
     def create(self, resolver: DependencyResolver) -> ModelFamily:
         """Create the family."""
+
+        def convert(state_dict: dict[str, object], config: object) -> dict[str, object]:
+            """Convert a state dict; that of a whole file must fit the model."""
+            weights = self.converter(state_dict, config)
+            if isinstance(state_dict, FileWeights):
+                cpu = create_fake_gangs(CPU)
+                expected = family.create_new_model(config, cpu, torch.float32, True, True)
+                kind = f"a {self.name} model of this kind"
+                check_fit(state_dict.file, weights, expected.state_dict(), kind)
+            return weights
+
         family = wire_object(
             resolver,
             CheckedModelFamily,
@@ -138,9 +165,10 @@ class FamilyParts:
             kls=self.kls,
             configs=DependencyLookup(resolver, self.config_kls),
             factory=self.factory,
+            checkpoint_loader=CheckedLoader(resolver.resolve(ModelCheckpointLoader)),
             supports_meta=True,
             restrict=True,
-            state_dict_converter=self.converter,
+            state_dict_converter=convert,
             shard_specs=None,
             compiler=self.compiler,
             fsdp_applier=self.fsdp_applier,
@@ -185,8 +213,4 @@ FAMILIES: Final = (
 def register_families(container: DependencyContainer) -> None:
     """Register our family, and put ours in the place of fairseq2's two."""
     for parts in FAMILIES:
-        registered = container._registrations.get((ModelFamily, parts.name))
-        if registered is None:
-            container.register(ModelFamily, parts.create, key=parts.name)
-        else:  # fairseq2 has no way to replace what it registered itself
-            registered.provider = parts.create
+        register_or_replace(container, ModelFamily, parts.name, parts.create)

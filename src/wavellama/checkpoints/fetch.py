@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-from fairseq2.assets import AssetCard, AssetDirectoryAccessor, AssetDownloadManager
+from fairseq2.assets import (
+    AssetCard,
+    AssetCardError,
+    AssetDirectoryAccessor,
+    AssetDownloadManager,
+)
+from fairseq2.gang import Gangs
 from fairseq2.runtime.dependency import DependencyResolver
 from fairseq2.utils.progress import ProgressReporter
 from fairseq2.utils.uri import Uri
 
 from wavellama.checkpoints.download import download
 from wavellama.errors import CheckpointError, ConfigError
+from wavellama.files import file_digest, write_text
 
 CHECKSUM_FIELD: Final = "checkpoint_sha256"
 """The optional field of a card with the SHA-256 of its checkpoint, in hexadecimal digits."""
@@ -41,13 +48,32 @@ class CheckpointFetcher:
             resolver.resolve(ProgressReporter, key="download_reporter"),
         )
 
-    def fetch(self, card: AssetCard) -> None:
-        """Download the card's checkpoint, unless it is there, and verify its checksum.
+    def fetch(self, card: AssetCard, gangs: Gangs) -> Path:
+        """Return where the card's checkpoint lies on this machine.
+
+        The process of rank 0 downloads it, unless it is there, and verifies its checksum; the
+        others wait.
 
         :raises ConfigError: the card names no checkpoint, or one that nothing can fetch.
         :raises CheckpointError: the file is missing, incomplete, or not the one that was meant.
+        :raises AssetCardError: the card's ``checkpoint_path`` leads out of the checkpoint.
         """
         uri = _checkpoint_uri(card)
+        if gangs.root.rank == 0:
+            self._provide(card, uri)
+        gangs.root.barrier()
+        path = self._path(uri)
+        field = card.maybe_get_field("checkpoint_path")
+        if field is None:
+            return path
+        inner = (path / field.as_(str)).resolve()
+        if not inner.is_relative_to(path.resolve()):
+            raise AssetCardError(
+                card.name, f"`checkpoint_path` of the card {card.name} leads out of its checkpoint."
+            )
+        return inner.parent if "shard_idx" in inner.name else inner  # the former form of shards
+
+    def _provide(self, card: AssetCard, uri: Uri) -> None:
         if uri.scheme not in self.downloads.supported_schemes:
             raise ConfigError(
                 f"The card {card.name} asks for {uri}, and checkpoints come by"
@@ -59,10 +85,16 @@ class CheckpointFetcher:
             )
         if uri.scheme in ("http", "https"):
             self._download(uri)
+        if uri.scheme != "file":
+            self.downloads.download_model(uri)
         checksum = card.maybe_get_field(CHECKSUM_FIELD)
         if checksum is not None:
-            path = local_path(uri) if uri.scheme == "file" else self.downloads.download_model(uri)
-            verify_sha256(path, checksum.as_(str), self.cache_dir / "verified")
+            verify_sha256(self._path(uri), checksum.as_(str), self.cache_dir / "verified")
+
+    def _path(self, uri: Uri) -> Path:
+        # fairseq2's own way back from a URI to a path leaves a blank as %20.
+        is_file = uri.scheme == "file"
+        return local_path(uri) if is_file else self.downloads.download_model(uri, local_only=True)
 
     def _download(self, uri: Uri) -> None:
         """Put the file where fairseq2's download would leave it before unpacking."""
@@ -91,23 +123,13 @@ def verify_sha256(path: Path, expected: str, memory: Path) -> None:
     note = memory / hashlib.sha1(str(path.resolve()).encode()).hexdigest()
     if note.is_file() and note.read_text("utf-8") == seal:
         return
-    found = sha256_of(path)
+    found = file_digest(path)
     if found != expected.lower():
         raise CheckpointError(
             f"{path} is damaged or another file: its SHA-256 is {found}, and the card expects"
             f" {expected.lower()}; delete it and fetch it again."
         )
-    memory.mkdir(parents=True, exist_ok=True)
-    note.write_text(seal, "utf-8")
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    write_text(note, seal)
 
 
 def _checkpoint_uri(card: AssetCard) -> Uri:

@@ -99,12 +99,15 @@ def convert_ssl_state_dict(
 def unwrap_state_dict(state_dict: Mapping[str, object]) -> dict[str, object]:
     """Return the named tensors themselves.
 
-    A published checkpoint has them under ``model``, one of a wrapped module has ``module.``
-    before each name.
+    A published checkpoint has them under ``model``, those of other trainers under ``state_dict``. A
+    wrapped module has ``module.`` before each name, a compiled one ``_orig_mod.`` where it stands.
     """
-    inner = state_dict.get("model")
+    inner = next((state_dict[key] for key in ("model", "state_dict") if key in state_dict), None)
     names = cast("Mapping[str, object]", inner) if isinstance(inner, Mapping) else state_dict
-    return {str(name).removeprefix("module."): value for name, value in names.items()}
+    return {
+        str(name).replace("_orig_mod.", "").removeprefix("module."): value
+        for name, value in names.items()
+    }
 
 
 def rename_fairseq1(

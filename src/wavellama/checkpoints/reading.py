@@ -12,7 +12,7 @@ import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias, cast, final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +23,16 @@ from wavellama.errors import CheckpointError
 
 Converter: TypeAlias = Callable[[dict[str, object]], dict[str, object]]
 """From a file's state dict to a model's."""
+
+
+@final
+class FileWeights(dict[str, object]):
+    """The state dict of a whole file, as against a shard of a model."""
+
+    def __init__(self, file: Path, weights: Mapping[str, object]) -> None:
+        super().__init__(weights)
+        self.file = file
+
 
 _PASSES: Final = 25
 """In about how many parts the weights of a file are copied, each from a mapping of its own."""
@@ -64,18 +74,15 @@ def open_checkpoint(file: Path) -> dict[str, object]:
     return unwrap_state_dict(content)
 
 
-def iter_weights(
-    file: Path, convert: Converter, expected: Mapping[str, Tensor], model: str
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weights of a model by its own names, after checking that all of them fit.
+def iter_weights(file: Path, convert: Converter) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights of a model by its own names.
 
-    :param expected: the state dict of the model, on the meta device.
-    :param model: what to call the model in an error.
-    :raises CheckpointError: the file cannot be read, or is not of this model.
+    :param convert: gets a ``FileWeights``, and raises what there is to say against the file before
+        any weight is read.
+    :raises CheckpointError: the file cannot be read.
     """
     source = open_checkpoint(file)
-    weights = convert(dict(source))
-    check_fit(file, weights, expected, model)
+    weights = convert(FileWeights(file, source))
     by_identity = {id(tensor): name for name, tensor in source.items()}
     origins = {name: by_identity.get(id(weight)) for name, weight in weights.items()}
     groups = _group(file, {name: _size(weights[name]) for name, old in origins.items() if old})
@@ -91,7 +98,7 @@ def iter_weights(
 def check_fit(
     file: Path, weights: Mapping[str, object], expected: Mapping[str, Tensor], model: str
 ) -> None:
-    """Check names and shapes against those of a model.
+    """Check names, shapes and kinds of numbers against those of a model.
 
     :param expected: the state dict of the model; the first difference in its order is reported.
     :raises CheckpointError: they differ.
@@ -115,9 +122,12 @@ def _difference(name: str, weight: object, expected: Tensor) -> str | None:
         return f"{name} {wanted} is in the model, but not in the checkpoint"
     if not isinstance(weight, Tensor):
         return f"{name} is {_shape(weight)} in the checkpoint, but {wanted} in the model"
-    if weight.shape == expected.shape:
-        return None
-    return f"{name} is {_shape(weight)} in the checkpoint, but {wanted} in the model"
+    if weight.shape != expected.shape:
+        return f"{name} is {_shape(weight)} in the checkpoint, but {wanted} in the model"
+    if expected.is_floating_point() and not weight.is_floating_point():
+        kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in (weight, expected)]
+        return f"{name} is of type {kinds[0]} in the checkpoint, but {kinds[1]} in the model"
+    return None
 
 
 def _shape(value: object) -> str:

@@ -29,10 +29,11 @@ from fairseq2.nn import (
 )
 from torch import Tensor
 from torch.nn import Dropout, Module, ModuleList, SiLU
-from torch.nn.modules import module as hooks_of_all
 
 from wavellama.engine import DecoderWeights, Engine, LayerWeights, Precision
+from wavellama.engine.torch_private import count_writes, has_forward_hooks
 from wavellama.errors import ConfigError
+from wavellama.fairseq2_private import has_attention_hooks
 from wavellama.model.model import Wav2Vec2LlamaModel
 
 _MODULES: Final = {
@@ -68,14 +69,16 @@ _PARAMETERS: Final = {
 _SAMPLE_SIZE: Final = 16
 """Values per matrix, compared from call to call, which takes below 1 ms at 1.2 billion weights."""
 
-_engines: Final[WeakKeyDictionary[Module, tuple[object, Engine]]] = WeakKeyDictionary()
+_engines: Final[WeakKeyDictionary[Module, dict[Precision, tuple[object, Engine]]]] = (
+    WeakKeyDictionary()
+)
 
 
 def find_engine(model: Wav2Vec2LlamaModel, precision: Precision = "native") -> Engine | None:
     """Return an engine with the model's current weights, or None if its decoder is not a plain
     Llama decoder in one piece and has to be run by its modules.
 
-    The engine is kept until a weight is changed or moved.
+    One engine of each precision is kept until a weight is changed or moved.
 
     :raises ConfigError: ``precision`` is not possible with this model or device.
     """
@@ -83,17 +86,16 @@ def find_engine(model: Wav2Vec2LlamaModel, precision: Precision = "native") -> E
         _check_precision_of_modules(precision)
         return None
     weights = _watched_parameters(model)
-    state = (precision, _sample(weights), *map(_version, weights))
-    known = _engines.get(model)
-    if known is not None and known[0] == state:
-        return known[1]
-    _engines.pop(model, None)  # before the new one takes memory
-    try:
-        engine = Engine(read_weights(model), precision)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    _engines[model] = (state, engine)
-    return engine
+    state = (_sample(weights), *map(_version, weights))
+    known = _engines.setdefault(model, {})
+    for other in [other for other, (old, _) in known.items() if old != state]:
+        del known[other]  # before a new one takes memory
+    if precision not in known:
+        try:
+            known[precision] = state, Engine(read_weights(model), precision)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    return known[precision][1]
 
 
 def _check_precision_of_modules(precision: Precision) -> None:
@@ -109,7 +111,7 @@ def _is_plain_llama(model: Wav2Vec2LlamaModel) -> bool:
     decoder = model.llama_decoder
     if any(type(module) not in _MODULES for module in decoder.modules()):
         return False
-    if _has_hooks((*decoder.modules(), model.text_frontend, model.final_proj)):
+    if any(map(_has_hooks, (*decoder.modules(), model.text_frontend, model.final_proj))):
         return False
     layers = list(cast("Any", decoder).layers)
     expected = {f"layers.{i}.{name}" for i in range(len(layers)) for name in _PARAMETERS.values()}
@@ -122,12 +124,8 @@ def _is_plain_llama(model: Wav2Vec2LlamaModel) -> bool:
     )
 
 
-def _has_hooks(modules: Iterable[Module]) -> bool:
-    """Return whether anybody looks on while the modules run, or steps in."""
-    if hooks_of_all._global_forward_hooks or hooks_of_all._global_forward_pre_hooks:
-        return True
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_attn_weight_hooks")
-    return any(getattr(module, kind, None) for module in modules for kind in kinds)
+def _has_hooks(module: Module) -> bool:
+    return has_forward_hooks(module) or has_attention_hooks(module)
 
 
 def _is_standard(layer: StandardTransformerLMDecoderLayer) -> bool:
@@ -174,8 +172,7 @@ def _watched_parameters(model: Wav2Vec2LlamaModel) -> Sequence[Tensor]:
 
 def _version(tensor: Tensor) -> tuple[object, ...]:
     """Return what changes when a tensor is written to, replaced or moved."""
-    num_writes = 0 if tensor.is_inference() else tensor._version  # the former count none
-    return tensor.data_ptr(), num_writes, tensor.dtype, tensor.device
+    return tensor.data_ptr(), count_writes(tensor), tensor.dtype, tensor.device
 
 
 def _sample(weights: Iterable[Tensor]) -> bytes:

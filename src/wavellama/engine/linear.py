@@ -13,6 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
+from wavellama.engine.torch_private import (
+    has_fast_integers,
+    has_packed_products,
+    multiply_int8,
+    multiply_packed,
+    multiply_weight_only,
+    pack_int8,
+    pack_weight,
+)
+
 Precision: TypeAlias = Literal["native", "int8"]
 """How weights are held: in the model's own type, or as 8-bit integers with a scale per output."""
 
@@ -38,7 +48,7 @@ def create_linear(weights: Sequence[Tensor], precision: Precision) -> Linear:
         if device.type != "cpu":
             raise ValueError(f"int8 weights run on the CPU only, but the weights are on {device}.")
         return create_int8_linear(torch.cat(tuple(weights)))
-    if device.type == "cpu" and _can_pack(dtype):
+    if device.type == "cpu" and has_packed_products(dtype):
         return PackedLinear(torch.cat(tuple(weights)))
     return PlainLinear(weights)
 
@@ -66,24 +76,21 @@ class PackedLinear:
 
     def __init__(self, weight: Tensor) -> None:
         self._min_rows = _FEW_ROWS if weight.numel() >= _LARGE else 1
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
+        self._weight = pack_weight(weight.detach().contiguous())
 
     def __call__(self, seqs: Tensor) -> Tensor:
         """Multiply vectors with the weight. (B, I) -> (B, O)."""
         num_rows = len(seqs)
         if num_rows < self._min_rows:
             seqs = pad(seqs, (0, 0, 0, self._min_rows - num_rows))
-        outputs: Tensor = torch.ops.mkldnn._linear_pointwise(
-            seqs, self._weight, None, "none", [], ""
-        )
-        return outputs[:num_rows]
+        return multiply_packed(seqs, self._weight)[:num_rows]
 
 
 def create_int8_linear(weight: Tensor) -> Linear:
     """Round a weight to 8 bits, symmetrically, with one scale per output."""
     scales = weight.detach().float().abs().amax(1).clamp(min=1e-12) / _MAX_INT8  # (O)
     rounded = (weight.detach().float() / scales[:, None]).round().to(torch.int8)
-    kind = TwoDigitInt8Linear if torch.cpu._is_vnni_supported() else WeightOnlyInt8Linear
+    kind = TwoDigitInt8Linear if has_fast_integers() else WeightOnlyInt8Linear
     return BlockwiseLinear(kind(rounded, scales), len(weight))
 
 
@@ -125,8 +132,7 @@ class TwoDigitInt8Linear:
         :param weight: *Shape:* (O, I), int8.
         :param scales: the value of one unit of each output's weights. *Shape:* (O).
         """
-        self._weight = torch.ops.onednn.qlinear_prepack(weight, None)
-        self._scales = scales
+        self._weight, self._scales = pack_int8(weight), scales
         self._zero_points = torch.zeros(scales.shape, dtype=torch.int32)
 
     def __call__(self, seqs: Tensor) -> Tensor:
@@ -136,28 +142,10 @@ class TwoDigitInt8Linear:
         values = values / units
         first = values.round()
         digits = torch.cat([first, (values - first).mul_(_DIGIT).round_()])
-        products = self._multiply(digits.add_(_ZERO_POINT).to(torch.uint8))
+        digits = digits.add_(_ZERO_POINT).to(torch.uint8)
+        products = multiply_int8(digits, _ZERO_POINT, self._weight, self._scales, self._zero_points)
         high, low = products.chunk(2)
         return torch.add(high, low, alpha=1 / _DIGIT).mul_(units).to(seqs.dtype)
-
-    def _multiply(self, digits: Tensor) -> Tensor:
-        """Multiply unsigned integers (2B, I) with the weight; return float32 (2B, O)."""
-        products: Tensor = torch.ops.onednn.qlinear_pointwise(
-            digits,
-            1.0,
-            _ZERO_POINT,
-            self._weight,
-            self._scales,
-            self._zero_points,
-            None,
-            1.0,
-            0,
-            torch.float32,
-            "none",
-            [],
-            "",
-        )
-        return products
 
 
 @final
@@ -175,14 +163,5 @@ class WeightOnlyInt8Linear:
 
     def __call__(self, seqs: Tensor) -> Tensor:
         """Multiply vectors with the weight. (B, I) -> (B, O)."""
-        products = torch._weight_int8pack_mm(seqs.bfloat16(), self._weight, self._ones)
+        products = multiply_weight_only(seqs.bfloat16(), self._weight, self._ones)
         return products.float().mul_(self._scales).to(seqs.dtype)
-
-
-def _can_pack(dtype: torch.dtype) -> bool:
-    """Return whether oneDNN has packed products of this type on this CPU."""
-    if not torch._C._has_mkldnn:
-        return False
-    if dtype == torch.bfloat16:  # it refuses to pack for a CPU without AVX-512, say
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype == torch.float32

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from fairseq2.early_stopper import NOOP_EARLY_STOPPER, EarlyStopper
-from fairseq2.error import InvalidOperationError
+from fairseq2.early_stopper import EarlyStopper
 from fairseq2.gang import broadcast_flag
 from fairseq2.logging import log
 from fairseq2.metrics.recorders import MetricDescriptor
 from fairseq2.recipe import RecipeContext, TaskStopException
-from fairseq2.trainer import Trainer
 from fairseq2.utils.validation import Validatable, ValidationResult
 from typing_extensions import override
 
@@ -112,16 +110,3 @@ def create_stopper(
         gangs.close()
         raise TaskStopException
     return stopper
-
-
-def set_early_stopper(trainer: Trainer, stopper: EarlyStopper) -> None:
-    """Let ``stopper`` decide after each validation of ``trainer``.
-
-    fairseq2's trainer takes a stopper, but its recipes pass the one that never stops, and offer no
-    way to choose another; so it is replaced here.
-
-    :raises InvalidOperationError: the trainer already has a stopper.
-    """
-    if trainer._early_stopper is not NOOP_EARLY_STOPPER:
-        raise InvalidOperationError("The trainer already has an early stopper.")
-    trainer._early_stopper = stopper

@@ -18,6 +18,7 @@ from typing_extensions import override
 from wavellama.data.coverage import check_texts
 from wavellama.data.dataset import AsrDataset
 from wavellama.errors import ConfigError
+from wavellama.fairseq2_private import set_early_stopper
 from wavellama.tasks.config import FreezeSection, TrainConfig
 from wavellama.tasks.curves import CurveRecorder
 from wavellama.tasks.networks import as_network
@@ -28,7 +29,7 @@ from wavellama.tasks.setup import (
     set_masker,
     set_spectral_augment,
 )
-from wavellama.tasks.stopping import create_stopper, set_early_stopper
+from wavellama.tasks.stopping import create_stopper
 from wavellama.tasks.transcriber import create_transcriber
 from wavellama.tasks.units import LossUnit, ValidationUnit
 
