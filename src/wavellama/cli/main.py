@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from io import TextIOWrapper
 
 import wavellama
 from wavellama.cli.asset import add_asset_parser
@@ -15,6 +14,7 @@ from wavellama.cli.data import add_data_parser
 from wavellama.cli.languages import add_languages_parser
 from wavellama.cli.live import add_live_parser
 from wavellama.cli.recipe import add_recipe_parser
+from wavellama.cli.streams import flush_output, prepare_streams
 from wavellama.cli.transcribe import add_transcribe_parser
 from wavellama.errors import WavellamaError
 
@@ -22,31 +22,34 @@ from wavellama.errors import WavellamaError
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code: 0, 1 (it failed) or 2 (it was asked wrongly)."""
     os.environ.setdefault("FAIRSEQ2_EXTENSION_TRACE", "1")  # a broken extension is an error
+    prepare_streams()
     if not sys.stderr.isatty():  # where rich ends each progress bar with an empty line
         os.environ.setdefault("FAIRSEQ2_NO_PROGRESS", "1")
-    _print_odd_names()
-    args = create_parser().parse_args(argv)
+    sys.exit(flush_output(_run(argv)))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Run a command; return its exit code, after a sentence on what went wrong."""
+    try:
+        args = create_parser().parse_args(argv)
+    except SystemExit as ex:  # after --help, --version, or a wrong option
+        return int(ex.code or 0)
     command: Callable[[argparse.Namespace], int] = args.run
     try:
-        code = command(args)
+        return command(args)
     except WavellamaError as ex:
         print(f"error: {ex}", file=sys.stderr)
-        code = ex.exit_code
+        return ex.exit_code
     except KeyboardInterrupt:
-        code = 130
+        return 130
     except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
+        return 0
+    except OSError as ex:
+        print(f"error: {ex}", file=sys.stderr)
+        return 1
     except Exception as ex:
         print(_describe(ex), file=sys.stderr)
-        code = 1
-    sys.exit(code)
-
-
-def _print_odd_names() -> None:
-    """Let names of files that are not UTF-8 be printed as they are; on stderr they are escaped."""
-    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":  # nobody's choice
-        sys.stdout.reconfigure(errors="surrogateescape")
+        return 1
 
 
 def _describe(ex: Exception) -> str:
