@@ -10,7 +10,7 @@ Data flows one way; a module imports only from rows below its own (docs/architec
     model | search | engine | metrics
     data | prompt
     audio | text | batch | transcript
-    units | files | libsndfile | yaml_files | fairseq2_private
+    units | files | libsndfile | plugins | yaml_files | fairseq2_private
     errors
 """
 
@@ -42,11 +42,13 @@ if TYPE_CHECKING:
     from wavellama.prompt.syntaxes import ModelType
     from wavellama.search.types import Hypothesis
     from wavellama.transcript.types import Segment, Transcript, Word
+    from wavellama.transcript.writers import Format, WriterOptions
 
 _PUBLIC = {
     "ASRInferencePipeline": "wavellama.pipeline.inference",
     "AudioError": "wavellama.errors",
     "ContextExample": "wavellama.pipeline.inputs",
+    "Format": "wavellama.transcript.writers",
     "Hypothesis": "wavellama.search.types",
     "ModelType": "wavellama.prompt.syntaxes",
     "Segment": "wavellama.transcript.types",
@@ -59,6 +61,7 @@ _PUBLIC = {
     "Wav2Vec2LlamaStreamingConfig": "wavellama.model.config",
     "WavellamaError": "wavellama.errors",
     "Word": "wavellama.transcript.types",
+    "WriterOptions": "wavellama.transcript.writers",
     "align": "wavellama.alignment.aligner",
     "generate": "wavellama.decoding.generate",
     "get_wav2vec2_llama_model_hub": "wavellama.checkpoints.hub",
@@ -69,6 +72,7 @@ __all__ = [
     "ASRInferencePipeline",
     "AudioError",
     "ContextExample",
+    "Format",
     "Hypothesis",
     "ModelType",
     "Segment",
@@ -81,6 +85,7 @@ __all__ = [
     "Wav2Vec2LlamaStreamingConfig",
     "WavellamaError",
     "Word",
+    "WriterOptions",
     "__version__",
     "align",
     "generate",

@@ -67,30 +67,28 @@ def _register_datasets(container: DependencyContainer) -> None:
 
 def _register_components(container: DependencyContainer) -> None:
     from fairseq2.generation import Seq2SeqGenerator
-    from fairseq2.models.wav2vec2 import Wav2Vec2Masker
     from fairseq2.recipe.component import register_component
 
     from wavellama.decoding.generator import BEAM_GENERATOR, create_generator
     from wavellama.model import masking
     from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 
-    container.register_instance(masking.MaskerTarget, masking.MaskerTarget())
     register_component(
         container, Seq2SeqGenerator, BEAM_GENERATOR, Wav2Vec2LlamaBeamSearchConfig, create_generator
     )
     register_component(
         container,
-        Wav2Vec2Masker,
+        masking.MaskerFactory,
         masking.STANDARD_MASKER,
         masking.StandardMaskerConfig,
-        masking.create_standard_masker_component,
+        masking.standard_masker_factory,
     )
     register_component(
         container,
-        Wav2Vec2Masker,
+        masking.MaskerFactory,
         masking.NO_MASKER,
         masking.NoMaskerConfig,
-        masking.create_no_masker,
+        masking.no_masker_factory,
     )
 
 

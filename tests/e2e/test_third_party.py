@@ -1,141 +1,181 @@
-"""Another package adds a generator, a masker and a recipe; YAML alone selects them."""
+"""Another package adds its own parts, and YAML and options alone choose them."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.e2e.forked import run_forked
-from tests.e2e.runs import Runner, last_line, run_cli
+from tests.e2e.runs import Runner, last_line, run_cli, weights
+from tests.pages import ROOT, code_blocks
+from tests.third_party import PAGES, documented_entry_points, documented_files, install
+from wavellama.data.manifest import read_manifest
 
-PACKAGE = '''
+MINI: Final = Path(__file__).parents[2] / "assets/corpora/mini/manifest.tsv"
+
+PARROT: Final = '''
 from dataclasses import dataclass
-from pathlib import Path
 import torch
-from fairseq2.generation import Seq2SeqGenerator
-from fairseq2.models.wav2vec2 import Wav2Vec2Masker
+from fairseq2.generation import *
 from fairseq2.recipe.component import register_component
-from torch.nn import Module
-from wavellama import Hypothesis
-from wavellama.model.masking import MaskerTarget
-from wavellama.tasks.train import AsrTraining
 
 
 @dataclass(kw_only=True)
 class ParrotConfig:
-    token: int = 4
+    token: int = 5
 
 
 class Parrot(Seq2SeqGenerator):
-    """Always says the same token."""
+    """Always says the same; has fairseq2's own call alone."""
 
-    def __init__(self, model, config):
-        self._model, self._config = model, config
+    model = None
+    register_step_hook = None
+
+    def __init__(self, config):
+        self.token = config.token
 
     def __call__(self, source_seqs, source_seqs_layout, prompt_seqs, prompt_seqs_layout):
-        raise NotImplementedError
-
-    def generate_batch(self, batch):
-        token = self._config.token
-        return [[Hypothesis([token], -1.0, [-1.0], True, "eos")] for _ in batch.source_seq_lens]
-
-    def register_step_hook(self, hook):
-        raise NotImplementedError
-
-    @property
-    def model(self):
-        return self._model
-
-
-@dataclass(kw_only=True)
-class EraserConfig:
-    log: str = ""
-
-
-class Eraser(Wav2Vec2Masker):
-    """Erases all features, and notes that it was called."""
-
-    def __init__(self, model_dim, log):
-        super().__init__()
-        self.scale = torch.nn.Parameter(torch.zeros(model_dim))
-        self.log = log
-
-    def forward(self, seqs, seqs_layout):
-        with open(self.log, "a") as file:
-            file.write(f"{tuple(seqs.shape)}\\n")
-        return seqs * self.scale, torch.ones(seqs.shape[:2], dtype=torch.bool)
-
-
-class MyTraining(AsrTraining):
-    def create_task(self, context):
-        (context.output_dir / "my_training.txt").write_text("here")
-        return super().create_task(context)
+        assert source_seqs.shape == (len(source_seqs_layout.seq_lens), source_seqs_layout.width)
+        assert prompt_seqs.tolist() == [[0]] * len(source_seqs)
+        said = Hypothesis(torch.tensor([0, self.token, 2, 1]), torch.tensor(-1.5), None)
+        return SequenceGeneratorOutput([[said]] * len(source_seqs), GenerationCounters())
 
 
 def register(container):
     register_component(container, Seq2SeqGenerator, "parrot", ParrotConfig,
-                       lambda resolver, config: Parrot(resolver.resolve(Module, key="model"),
-                                                       config))
-    register_component(container, Wav2Vec2Masker, "eraser", EraserConfig,
-                       lambda resolver, config: Eraser(resolver.resolve(MaskerTarget).model_dim,
-                                                       config.log))
+                       lambda resolver, config: Parrot(config))
 '''
 
-RECIPE = """
-# A recipe of another package.
-recipe: {recipe}
-dataset: {{name: toy_tones, max_audio_secs: 2, batch_audio_secs: 8}}
-masker: {{name: eraser, config: {{log: "{log}"}}}}
-seq2seq_generator: {{name: parrot, config: {{token: 5}}}}
-regime: {{num_steps: 2, validate_every_n_steps: 2, checkpoint_every_n_steps: 2}}
-"""
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of the documentation, word for word, installed into a folder."""
+    folder = tmp_path_factory.mktemp("theirs")
+    return install(folder, documented_files(), documented_entry_points())
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    (tmp_path / "thirdparty.py").write_text(PACKAGE)
-    info = tmp_path / "thirdparty-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thirdparty\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[fairseq2.extension]\nthirdparty = thirdparty:register\n"
-        "[wavellama.recipes]\nmy_train = thirdparty:MyTraining\n"
-    )
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("run", "recipe"), [(run_cli, "my_train"), (run_forked, "thirdparty:MyTraining")]
-)
-def test_a_package_selects_its_own_parts_by_yaml(package: Path, run: Runner, recipe: str) -> None:
-    log = package / "eraser.log"
-    (package / "foreign.yaml").write_text(RECIPE.format(recipe=recipe, log=log))
-    out = package / "out"
-    result = run(
-        *("recipe", "run", package / "foreign.yaml", "--output-dir", out, "--no-rich"),
-        env={"PYTHONPATH": str(package)},
+@pytest.fixture(scope="module")
+def trained(theirs: Path) -> Path:
+    """A run of the package's recipe, with its architecture, masker and generator."""
+    out = theirs / "out"
+    result = run_cli(
+        *("recipe", "run", theirs / "their.yaml", "--output-dir", out, "--no-rich"),
+        env={"PYTHONPATH": str(theirs)},
     )
     assert result.returncode == 0, result.stderr
-    assert (out / "my_training.txt").read_text() == "here"
-    assert len(log.read_text().splitlines()) >= 2, "the masker acts in every training step"
     assert "Validation Metrics (step 2)" in result.stderr
-    evaluation = run(
-        *("recipe", "asr", "eval", "toy_eval", "--model", out, "--output-dir", package / "eval"),
-        *("--config", "del:seq2seq_generator.config", "seq2seq_generator.name=parrot"),
-        "set:seq2seq_generator.config={token: 6}",
-        env={"PYTHONPATH": str(package)},
+    return out
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_count_the_lines_of_their_examples(page: str) -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = [block for block in code_blocks(page) if block.language == "python" and block.name]
+    for block in named:
+        lines = [line for line in block.text.splitlines()[1:] if line.strip()]
+        assert len(lines) <= 25
+        count = f"({len(lines)} lines)"
+        assert count in block.before, block.name
+        assert count in contributing
+    assert named
+
+
+def test_architecture_recipe_and_masker_act(trained: Path) -> None:
+    state = weights(trained, 2)
+    count = sum(value.numel() for name, value in state.items() if "masker" not in name)
+    assert int((trained / "parameters.txt").read_text()) == count
+    assert "llama_decoder.layers.3.ffn.gate_proj.weight" in state
+    assert "llama_decoder.layers.4.ffn.gate_proj.weight" not in state
+    assert state["masker.embedding"].abs().sum() > 0, "the masker has learned"
+
+
+def test_the_generator_ranks(theirs: Path, trained: Path) -> None:
+    """The last of n-best texts by length is never shorter than the first one."""
+    lengths = []
+    for per_token in (-100, 100):
+        out = theirs / f"eval_{per_token}"
+        result = run_forked(
+            *("recipe", "asr", "eval", "toy_eval", "--model", trained, "--output-dir", out),
+            *("--config", "del:seq2seq_generator.config", "seq2seq_generator.name=rerank"),
+            f"set:seq2seq_generator.config={{nbest: 3, per_token: {per_token}}}",
+            env={"PYTHONPATH": str(theirs)},
+        )
+        assert result.returncode == 0, result.stderr
+        lines = (out / "hypotheses.jsonl").read_text().splitlines()
+        lengths.append([len(json.loads(line)["hypothesis"]) for line in lines])
+    assert lengths[0] < lengths[1]
+
+
+def test_the_format_is_printed_and_written(theirs: Path, trained: Path) -> None:
+    short = [u.audio for u in read_manifest(MINI).utterances if u.duration < 1.5]
+    clips, environment = short[:2], {"PYTHONPATH": str(theirs)}
+    command = ("transcribe", "--model", trained, "--format", "lrc", clips[0])
+    printed = run_cli(*command, env=environment)
+    assert printed.returncode == 0, printed.stderr
+    assert re.fullmatch(r"(\[\d\d:\d\d\.\d\d\].*\n)+", printed.stdout)
+    refused = run_forked(*command, clips[1], env=environment)
+    assert refused.returncode == 2
+    assert "lrc of 2 file(s) cannot be printed one after the other" in last_line(refused)
+    written = run_forked(*(*command, clips[1], "--output-dir", theirs / "texts"), env=environment)
+    assert written.returncode == 0, written.stderr
+    files = sorted((theirs / "texts").glob("*.lrc"))
+    assert [file.stem for file in files] == sorted(clip.stem for clip in clips)
+    assert files[[file.stem for file in files].index(clips[0].stem)].read_text() == printed.stdout
+
+
+@pytest.fixture(scope="module")
+def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parrot")
+    entry_points = "[fairseq2.extension]\nparrot = parrot:register\n"
+    return install(folder, {"parrot.py": PARROT}, entry_points)
+
+
+CHOSEN: Final = ("--config", "del:seq2seq_generator.config", "seq2seq_generator.name=parrot")
+
+
+def test_a_generator_of_four_tensors_serves_every_recipe(parrot: Path) -> None:
+    """The model reads audio alone, so nothing is lost, although the data set names languages."""
+    out, environment = parrot / "out", {"PYTHONPATH": str(parrot)}
+    trained = run_forked(
+        *("recipe", "asr", "train", "toy_train", "--output-dir", out, "--no-rich", *CHOSEN),
+        *("model.arch=tiny", "set:seq2seq_generator.config={token: 6}"),
+        env=environment,
     )
-    assert evaluation.returncode == 0, evaluation.stderr
-    lines = (package / "eval" / "hypotheses.jsonl").read_text().splitlines()
-    assert len({line.split('"hypothesis": ')[1].split(",")[0] for line in lines}) == 1
+    assert trained.returncode == 0, trained.stderr
+    assert "Validation Metrics (step 5)" in trained.stderr
+    said = set()
+    for verb, name in (("eval", "hypotheses"), ("transcribe", "transcripts")):
+        result = run_forked(
+            *("recipe", "asr", verb, f"toy_{verb}", "--model", out),
+            *("--output-dir", parrot / verb, *CHOSEN),
+            env=environment,
+        )
+        assert result.returncode == 0, result.stderr
+        for line in (parrot / verb / f"{name}.jsonl").read_text().splitlines():
+            record = json.loads(line)
+            said.add((record["hypothesis"], record["score"], record["stop_reason"]))
+    ((text, score, reason),) = said
+    assert len(text) == 1
+    assert (score, reason) == (-1.5, "eos")
 
 
-def test_a_verb_refuses_another_kind_of_recipe(package: Path) -> None:
-    (package / "foreign.yaml").write_text(RECIPE.format(recipe="my_train", log="x"))
+def test_a_generator_of_four_tensors_is_refused_at_the_start(parrot: Path) -> None:
     result = run_forked(
-        "recipe", "asr", "train", package / "foreign.yaml", env={"PYTHONPATH": str(package)}
+        *("recipe", "asr", "train", "toy_train", "--output-dir", parrot / "lid", *CHOSEN),
+        env={"PYTHONPATH": str(parrot)},
     )
     assert result.returncode == 2
-    assert "my_train" in last_line(result)
+    assert "Parrot has no `generate_batch(batch)`" in last_line(result)
+    assert "the model reads languages, too" in last_line(result)
+
+
+@pytest.mark.parametrize("run", [run_cli, run_forked])
+def test_a_verb_refuses_another_kind_of_recipe(theirs: Path, run: Runner) -> None:
+    result = run("recipe", "asr", "train", theirs / "their.yaml", env={"PYTHONPATH": str(theirs)})
+    assert result.returncode == 2
+    assert "their_train" in last_line(result)
     assert "`recipe run " in last_line(result)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 from fairseq2.nn import BatchLayout
+from fairseq2.runtime.dependency import get_dependency_resolver
+from torch.nn import Module
 
 from tests.fakes import SMALL, loss_of, make_batch, make_waveforms, merge, tiny_model
 from wavellama import Wav2Vec2LlamaModel
-from wavellama.model.masking import StandardMaskerConfig, create_standard_masker, mask_rows
+from wavellama.model.masking import (
+    NoMaskerConfig,
+    StandardMaskerConfig,
+    create_standard_masker,
+    mask_rows,
+    no_masker_factory,
+    standard_masker_factory,
+)
 
 MASKING = {
     "wav2vec2_asr_config": {
@@ -108,3 +119,12 @@ def test_rounding_at_the_limit_is_no_error(span: int, length: int, min_spans: in
     """float64 finds one span more than fairseq2's float32 does."""
     mask = mask_rows((1, length), span, 0.1, None, min_spans)
     assert mask.shape == (1, length)
+
+
+def test_components_are_made_for_a_width() -> None:
+    """Two models of one process once shared what a masker was made for."""
+    resolver = get_dependency_resolver()
+    create = standard_masker_factory(resolver, StandardMaskerConfig(temporal_mask_span_len=3))
+    widths = [dict(cast("Module", create(width)).named_parameters()) for width in (8, 12)]
+    assert [masker["temporal_mask_embed"].numel() for masker in widths] == [8, 12]
+    assert no_masker_factory(resolver, NoMaskerConfig())(8) is None

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from wavellama.transcript.pieces import count_columns
 from wavellama.transcript.types import Segment, Transcript, Word
-from wavellama.transcript.writers import WRITERS, WriterOptions
+from wavellama.transcript.writers import FORMATS, WriterOptions
 
 PLAIN = WriterOptions()
 
@@ -97,7 +97,7 @@ LAYOUTS = st.one_of(
 
 
 def write(name: str, transcript: Transcript, options: WriterOptions = PLAIN) -> str:
-    return WRITERS[name](transcript, options)
+    return FORMATS[name].write(transcript, options)
 
 
 def read_srt(text: str) -> list[Cue]:

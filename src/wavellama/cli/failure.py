@@ -119,7 +119,7 @@ def _describe_name(ex: BaseException) -> str | None:
     if isinstance(ex, SequenceGeneratorNotKnownError):
         return f"{ex.name} is not a known generator; is its package installed?"
     if isinstance(ex, ComponentNotKnownError):
-        kind = ex.component_kls.__name__.removeprefix("Wav2Vec2").lower()
+        kind = ex.component_kls.__name__.removesuffix("Factory").lower()
         return f"{ex.name} is not a known {kind}; is its package installed?"
     if isinstance(ex, ModelGatedError):
         return f"The card {ex.name} names no checkpoint, so there are no weights to load."

@@ -24,10 +24,11 @@ from wavellama.cli.pipeline_options import (
 from wavellama.errors import AudioError, ConfigError, TranscriptionError
 from wavellama.transcript.options import READABLE
 from wavellama.transcript.writers import (
-    SUBTITLES,
-    WRITERS,
+    Formats,
     WriterOptions,
     check_formats,
+    format_names,
+    has_subtitles,
     readable,
 )
 
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     Save: TypeAlias = Callable[[SourceFile, Transcript], None]
 
 STDIN: Final = Path("-")
-
-PRINTABLE: Final = frozenset({"txt", "jsonl"})
-"""Formats in which several transcripts may follow each other."""
 
 
 def add_transcribe_parser(subparsers: Subparsers) -> None:
@@ -71,7 +69,7 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--format",
         default="txt",
         metavar="NAME,...",
-        help=f"one or more of {', '.join(WRITERS)} (%(default)s)",
+        help=f"one or more of {', '.join(format_names())} (%(default)s)",
     )
     group.add_argument(
         "--output-dir",
@@ -97,7 +95,7 @@ def run_transcribe(args: argparse.Namespace) -> int:
     from wavellama.pipeline.sources import find_files
 
     formats, layout = _choose_layout(args)
-    if SUBTITLES & set(formats):
+    if has_subtitles(formats):
         if args.highlight_words and args.word_timestamps is False:
             raise ConfigError("`--highlight-words` needs word times: drop `--no-word-timestamps`.")
         args.word_timestamps = args.word_timestamps is not False
@@ -110,7 +108,7 @@ def run_transcribe(args: argparse.Namespace) -> int:
     from wavellama.pipeline.results import ResultFolder
 
     settings = {"model": args.model, "dtype": args.dtype, "examples": args.examples}
-    settings |= {"format": formats, **asdict(layout), **options.settings}
+    settings |= {"format": tuple(formats), **asdict(layout), **options.settings}
     with closing(ResultFolder(args.output_dir, formats, layout, settings)) as folder:
         todo = folder.remaining(files)
         if len(todo) < len(files):
@@ -118,14 +116,14 @@ def run_transcribe(args: argparse.Namespace) -> int:
         return _run(args, options, todo, folder.save)
 
 
-def _choose_layout(args: argparse.Namespace) -> tuple[Sequence[str], WriterOptions]:
+def _choose_layout(args: argparse.Namespace) -> tuple[Formats, WriterOptions]:
     """Return the formats, and the layout of subtitles: two lines of 42 columns by default.
 
     :raises ConfigError: none of the formats can honour the options.
     """
     formats = check_formats(args.format)
     width, count = args.max_line_width, args.max_line_count
-    if count is not None and width is None and SUBTITLES & set(formats):
+    if count is not None and width is None and has_subtitles(formats):
         width = READABLE.max_line_width
     layout = readable(WriterOptions(width, count, args.highlight_words), formats)
     return check_formats(args.format, layout), layout
@@ -182,13 +180,13 @@ def _open(file: SourceFile, raw_rate: int | None) -> AudioInput:
     return RawPcm(sys.stdin.buffer, raw_rate)
 
 
-def _printer(formats: Sequence[str], options: WriterOptions, num_files: int) -> Save:
+def _printer(formats: Formats, options: WriterOptions, num_files: int) -> Save:
     """Return what prints the transcripts.
 
     :raises ConfigError: what is to be printed cannot stand one after the other.
     """
-    name, *more = formats
-    if more or (num_files > 1 and name not in PRINTABLE):
+    (name, chosen), *more = formats.items()
+    if more or (num_files > 1 and not chosen.is_line_based):
         raise ConfigError(
             f"{' and '.join(formats)} of {num_files} file(s) cannot be printed one after the other;"
             " say where to write files: --output-dir DIR."
@@ -198,7 +196,7 @@ def _printer(formats: Sequence[str], options: WriterOptions, num_files: int) -> 
         if name == "txt" and num_files > 1:
             print(file.path, transcript.text, sep="\t", flush=True)
         else:
-            sys.stdout.write(WRITERS[name](transcript, options))
+            sys.stdout.write(chosen.write(transcript, options))
             sys.stdout.flush()
 
     return save

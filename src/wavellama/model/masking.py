@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 import torch
 from fairseq2.models.wav2vec2 import StandardWav2Vec2Masker, Wav2Vec2Masker
@@ -120,34 +121,24 @@ def standard_masker_config(config: Wav2Vec2AsrConfig) -> StandardMaskerConfig:
     )
 
 
-class MaskerTarget:
-    """What a masker component is created for; a recipe fills it in before it asks for one.
+class MaskerFactory(Protocol):
+    """The component that YAML names: from the width of the features to their masker, or to None."""
 
-    A component's factory gets it by ``resolver.resolve(MaskerTarget)``.
-    """
+    def __call__(self, model_dim: int) -> Wav2Vec2Masker | None:
+        """Create the masker of one model.
 
-    def __init__(self) -> None:
-        self._model_dim: int | None = None
-
-    @property
-    def model_dim(self) -> int:
-        """The width of the features to mask."""
-        if self._model_dim is None:
-            raise RuntimeError("No recipe has said yet what the masker is for.")
-        return self._model_dim
-
-    @model_dim.setter
-    def model_dim(self, model_dim: int) -> None:
-        self._model_dim = model_dim
+        :param model_dim: the width of the features, which is that of the encoder.
+        """
+        ...
 
 
-def create_standard_masker_component(
+def standard_masker_factory(
     resolver: DependencyResolver, config: StandardMaskerConfig
-) -> Wav2Vec2Masker:
+) -> MaskerFactory:
     """Create the component ``standard``."""
-    return create_standard_masker(resolver.resolve(MaskerTarget).model_dim, config)
+    return partial(create_standard_masker, config=config)
 
 
-def create_no_masker(resolver: DependencyResolver, config: NoMaskerConfig) -> Wav2Vec2Masker | None:
-    """Create the component ``none``: no masker at all."""
-    return None
+def no_masker_factory(resolver: DependencyResolver, config: NoMaskerConfig) -> MaskerFactory:
+    """Create the component ``none``: no masker for any width."""
+    return lambda model_dim: None

@@ -21,8 +21,9 @@ from uuid import uuid4
 from wavellama.audio.sources import is_pipe
 from wavellama.errors import ConfigError
 from wavellama.pipeline.sources import STANDARD_INPUT, SourceFile, free_stem
+from wavellama.transcript.records import write_jsonl
 from wavellama.transcript.types import Transcript
-from wavellama.transcript.writers import WRITERS, WriterOptions
+from wavellama.transcript.writers import Formats, WriterOptions
 
 JOURNAL: Final = "transcripts.jsonl"
 
@@ -45,13 +46,13 @@ class ResultFolder:
     def __init__(
         self,
         folder: Path,
-        formats: Sequence[str],
+        formats: Formats,
         options: WriterOptions,
         settings: Mapping[str, object],
         rank: int | None = None,
     ) -> None:
         """
-        :param formats: names of ``WRITERS``; the journal is always written.
+        :param formats: what to write of each file; the journal is always written.
         :param settings: what the results depend on.
         :param rank: the number of this process, where several share the folder: each has a journal
             of its own, until ``merge_journals`` makes them one.
@@ -59,7 +60,7 @@ class ResultFolder:
             things, cannot be written, or another process is writing into it.
         """
         self.path, self._options = folder, options
-        self._formats = [name for name in formats if name != "jsonl"]
+        self._formats = {name: formats[name] for name in formats if name != "jsonl"}
         journal = folder / (JOURNAL if rank is None else f".{rank}.{JOURNAL}")
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -113,9 +114,9 @@ class ResultFolder:
         """Write all but the line of the journal, and see to it that they outlive a power cut."""
         with _writing(stem.parent):
             stem.parent.mkdir(parents=True, exist_ok=True)
-            for name in self._formats:
+            for name, chosen in self._formats.items():
                 path = stem.with_name(f"{stem.name}.{name}")
-                write_atomic(path, WRITERS[name](transcript, self._options))
+                write_atomic(path, chosen.write(transcript, self._options))
             _sync_names(stem.parent)
 
     def close(self) -> None:
@@ -298,7 +299,7 @@ def _is_json(line: bytes) -> bool:
 
 def _to_line(transcript: Transcript, stem: PurePath, path: str) -> str:
     """Return a transcript as a line of the journal, which also says where everything lies."""
-    record = WRITERS["jsonl"](transcript, WriterOptions()).removesuffix("}\n")
+    record = write_jsonl(transcript, WriterOptions()).removesuffix("}\n")
     place = json.dumps({"stem": str(stem), "path": path})
     return f"{record}, {place[1:]}\n"
 

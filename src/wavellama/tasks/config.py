@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast, get_args
 
-from fairseq2.models.wav2vec2 import Wav2Vec2Masker
 from fairseq2.recipe.component import ComponentManager
 from fairseq2.recipe.config import (
     AdamWConfig,
@@ -36,7 +35,7 @@ from wavellama.data.plan import ExampleSource, ReaderOptions
 from wavellama.decoding.generator import BEAM_GENERATOR
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY
 from wavellama.model.loss import Objective
-from wavellama.model.masking import NO_MASKER
+from wavellama.model.masking import NO_MASKER, MaskerFactory
 from wavellama.model.spectral import SpectralAugment
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.tasks.networks import Network
@@ -142,7 +141,19 @@ class MaskerSection(SupportsStructure):
     def structure(self, resolver: DependencyResolver) -> None:
         """Turn the plain mapping of a YAML file into the masker's configuration."""
         manager = resolver.resolve(ComponentManager)
-        self.config = manager.structure_component_config(Wav2Vec2Masker, self.name, self.config)
+        self.config = manager.structure_component_config(MaskerFactory, self.name, self.config)
+
+
+@dataclass(kw_only=True)
+class DecodingSection(Seq2SeqGeneratorSection):
+    """The generator that decodes batches, by name.
+
+    Its configuration is empty by default, so that ours is not merged with that of another one.
+    """
+
+    name: str = BEAM_GENERATOR
+
+    config: object = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -190,11 +201,6 @@ class FreezeSection(Validatable):
                 f" {self.decoder_steps} the first step trains nothing; one of them must be 0."
             )
         return result
-
-
-def _generator_section() -> Seq2SeqGeneratorSection:
-    # Empty, so that the configuration of another generator is not merged with ours.
-    return Seq2SeqGeneratorSection(name=BEAM_GENERATOR, config={})
 
 
 def _toy_dataset() -> AsrDatasetSection:
@@ -245,7 +251,7 @@ class TrainConfig(Validatable):
     encoder_from: str | None = None
     """A model card whose encoder a new model starts with."""
 
-    seq2seq_generator: Seq2SeqGeneratorSection = field(default_factory=_generator_section)
+    seq2seq_generator: DecodingSection = field(default_factory=lambda: DecodingSection())
     """The generator with which validation decodes."""
 
     common: CommonSection = field(default_factory=lambda: CommonSection(no_sweep_dir=True))
@@ -297,7 +303,7 @@ class InferenceConfig:
 
     tokenizer: TokenizerSection = field(default_factory=_toy_tokenizer)
     gang: GangSection = field(default_factory=lambda: GangSection())
-    seq2seq_generator: Seq2SeqGeneratorSection = field(default_factory=_generator_section)
+    seq2seq_generator: DecodingSection = field(default_factory=lambda: DecodingSection())
     common: CommonSection = field(default_factory=lambda: CommonSection(no_sweep_dir=True))
 
 

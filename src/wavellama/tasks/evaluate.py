@@ -58,7 +58,6 @@ class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
             print(write_report(records, self._output_dir))
 
 
-@final
 class AsrEvaluation(Recipe):
     """Evaluates a model on one split."""
 

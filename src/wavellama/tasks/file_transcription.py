@@ -129,7 +129,7 @@ def _open_folder(context: RecipeContext, config: TranscribeConfig) -> ResultFold
     settings: dict[str, object] = {"card": _find_card(config), "model": asdict(config.model)}
     settings |= {
         "examples": config.examples,
-        "formats": formats,
+        "formats": tuple(formats),
         **asdict(layout),
         **config.options.settings,
     }

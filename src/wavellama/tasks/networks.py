@@ -38,6 +38,12 @@ class Network(ABC):
     num_examples: int = 0
     """The context examples that it reads before each utterance."""
 
+    reads_language: bool = False
+    """Whether its prompt has a place for the language."""
+
+    reads_segments: bool = False
+    """Whether it reads audio segment after segment."""
+
     @abstractmethod
     def compute_loss(
         self, dp_model: Module, batch: Seq2SeqBatch, objective: Objective
@@ -90,6 +96,8 @@ class LlamaNetwork(Network):
         self.encoder_dim = model.encoder_proj.input_dim // model.encoder_stacking
         self.language_column_name = model.language_column_name
         self.num_examples = model.n_context_examples if model.syntax.needs_examples else 0
+        self.reads_language = model.syntax.needs_language
+        self.reads_segments = model.syntax.is_streaming
 
     @override
     def compute_loss(

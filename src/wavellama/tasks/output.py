@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
@@ -27,7 +28,8 @@ def to_record(row: Transcription) -> Record:
     if row.hypothesis is None:  # a CTC model: its text is the hypothesis
         return {**record, "hypothesis": row.ctc_text}
     record["hypothesis"] = row.text
-    record["score"] = row.hypothesis.score
+    score = row.hypothesis.score
+    record["score"] = None if isnan(score) else score
     record["stop_reason"] = row.hypothesis.stop_reason
     if row.ctc_text is not None:
         record["ctc_hypothesis"] = row.ctc_text

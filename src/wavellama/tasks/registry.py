@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from wavellama.errors import ConfigError, UnknownNameError
+from wavellama.plugins import load_object, registered
 from wavellama.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -70,20 +69,12 @@ def load_recipe(name: str) -> Recipe:
     :raises UnknownNameError: there is none.
     :raises ConfigError: it cannot be imported.
     """
-    targets = {**BUILT_IN, **_registered()}
+    targets = {**registered(ENTRY_POINT_GROUP), **BUILT_IN}
     target = targets.get(name, name)
     if ":" not in target:
         raise UnknownNameError("kind of recipe", name, targets)
-    module, _, attribute = target.partition(":")
-    try:
-        recipe: Recipe = getattr(import_module(module), attribute)()
-    except (ImportError, AttributeError) as ex:
-        raise ConfigError(f"The recipe {target} cannot be imported: {ex}.") from ex
-    return recipe
-
-
-def _registered() -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    kls = cast("type[Recipe]", load_object("recipe", name, target))
+    return kls()
 
 
 def _declared_recipe(path: Path) -> str:

@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 from fairseq2.logging import log
 from fairseq2.models import load_model
-from fairseq2.models.wav2vec2 import Wav2Vec2Masker
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from fairseq2.recipe import RecipeContext
 from fairseq2.recipe.component import ComponentManager
@@ -15,7 +14,7 @@ from torch.nn import Module
 
 from wavellama.errors import ConfigError
 from wavellama.model.features import FilterBankExtractor
-from wavellama.model.masking import MaskerTarget
+from wavellama.model.masking import MaskerFactory
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.spectral import SpectralAugment
 from wavellama.tasks.config import FreezeSection, MaskerSection
@@ -34,10 +33,9 @@ def set_masker(context: RecipeContext, model: AsrModule, section: MaskerSection 
     """
     if section is None:
         return
-    resolver = context.resolver
-    resolver.resolve(MaskerTarget).model_dim = as_network(model).encoder_dim
-    manager = resolver.resolve(ComponentManager)
-    model.masker = manager.create_component(Wav2Vec2Masker, section.name, section.config)
+    manager = context.resolver.resolve(ComponentManager)
+    create_masker = manager.create_component(MaskerFactory, section.name, section.config)
+    model.masker = create_masker(as_network(model).encoder_dim)
     if model.masker is not None:
         model.masker.to(model_device(model))
 

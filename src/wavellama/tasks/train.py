@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import final
 
 from fairseq2.datasets import DataReader, Seq2SeqBatch, SyncMode
 from fairseq2.device import CPU
@@ -34,7 +33,6 @@ from wavellama.tasks.transcriber import create_transcriber
 from wavellama.tasks.units import LossUnit, ValidationUnit
 
 
-@final
 class AsrTraining(Recipe):
     """Trains a Wav2Vec2-Llama or CTC model, new or loaded, and validates it by decoding."""
 
@@ -119,7 +117,9 @@ def _create_units(context: RecipeContext, config: TrainConfig) -> tuple[LossUnit
     dp_model = context.get_data_parallel_model()
     freezer = Freezer(model, config.freeze)
     freezer.start_step(1)
-    transcriber = create_transcriber(context, decode=objective.ctc_weight < 1.0)
+    transcriber = create_transcriber(
+        context, config.dataset.valid_split, decode=objective.ctc_weight < 1.0
+    )
     return (
         LossUnit(dp_model, network, objective, freezer, context.gangs.dp.rank),
         ValidationUnit(dp_model, network, objective, transcriber),

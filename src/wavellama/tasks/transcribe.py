@@ -52,7 +52,6 @@ class TranscriptionUnit(GeneratorUnit[Seq2SeqBatch]):
             write_atomic(self._output_dir / "transcripts.txt", "".join(lines))
 
 
-@final
 class AsrTranscription(Recipe):
     """Transcribes one split, or files."""
 

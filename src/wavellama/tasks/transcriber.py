@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from fairseq2.data.tokenizers import TokenDecoder
+from fairseq2.data.tokenizers import TokenDecoder, VocabularyInfo
 from fairseq2.datasets import DataReader, Seq2SeqBatch
+from fairseq2.generation import Hypothesis as Fairseq2Hypothesis
 from fairseq2.generation import Seq2SeqGenerator
+from fairseq2.nn import BatchLayout
 from fairseq2.recipe import RecipeContext
 
 from wavellama.data.dataset import AsrDataset
+from wavellama.data.utterance import Utterance
+from wavellama.decoding.generator import BEAM_GENERATOR
 from wavellama.errors import ConfigError
 from wavellama.search.types import Hypothesis
 from wavellama.tasks.config import InferenceConfig
@@ -21,11 +26,43 @@ from wavellama.tasks.networks import Network, as_network
 
 @runtime_checkable
 class BatchGenerator(Protocol):
-    """What a generator component needs beside fairseq2's four-tensor call."""
+    """What the recipes ask of a generator component: hypotheses for batches with metadata."""
 
-    def generate_batch(self, batch: Seq2SeqBatch) -> list[list[Hypothesis]]:
+    def generate_batch(self, batch: Seq2SeqBatch) -> Sequence[Sequence[Hypothesis]]:
         """Return the hypotheses of each row, best first; metadata in the batch is used."""
         ...
+
+
+class AudioGenerator:
+    """A generator that has fairseq2's four-tensor call alone, which carries audio and no metadata.
+
+    Its sequences may hold BOS, EOS and padding; one without EOS is one that has become too long.
+    """
+
+    def __init__(self, generator: Seq2SeqGenerator, vocab_info: VocabularyInfo) -> None:
+        self._generator = generator
+        self._bos = cast("int", vocab_info.bos_idx)  # `Network.use_tokenizer` has compared it
+        self._eos = vocab_info.eos_idx
+        self._control = {self._bos, self._eos, vocab_info.pad_idx}
+
+    def generate_batch(self, batch: Seq2SeqBatch) -> list[list[Hypothesis]]:
+        """Return the hypotheses of each row; the prompt of a row is one BOS."""
+        audio = batch.source_seqs
+        prompts = torch.full((len(audio), 1), self._bos, device=audio.device)
+        layouts = BatchLayout.of(audio, list(batch.source_seq_lens)), BatchLayout.of(prompts)
+        output = self._generator(audio, layouts[0], prompts, layouts[1])
+        return [[self._convert(hypothesis) for hypothesis in row] for row in output.hypotheses]
+
+    def _convert(self, found: Fairseq2Hypothesis) -> Hypothesis:
+        tokens, scores = found.seq.tolist(), found.step_scores
+        finished = self._eos in tokens
+        return Hypothesis(
+            tokens=[token for token in tokens if token not in self._control],
+            score=nan if found.score is None else float(found.score),
+            token_logprobs=[] if scores is None else scores.tolist(),
+            finished=finished,
+            stop_reason="eos" if finished else "length",
+        )
 
 
 @dataclass(frozen=True)
@@ -105,23 +142,39 @@ class Transcriber:
         return self._decode(torch.tensor(tokens, dtype=torch.int64))
 
 
-def create_transcriber(context: RecipeContext, decode: bool = True) -> Transcriber:
+def create_transcriber(context: RecipeContext, split: str, decode: bool = True) -> Transcriber:
     """Create the transcriber that the recipe's configuration describes.
 
+    :param split: what it is to transcribe.
     :param decode: whether to run the decoder, not the CTC head alone.
-    :raises ConfigError: the generator cannot decode batches with metadata.
+    :raises ConfigError: the generator cannot be given what the model reads beside audio.
     """
     network = as_network(context.get_model())
     to_text = context.get_tokenizer().create_decoder()
     if not decode or not network.has_decoder:
         return Transcriber(network, None, to_text)
     generator: Seq2SeqGenerator = context.get_seq2seq_generator()
-    if not isinstance(generator, BatchGenerator):
+    if isinstance(generator, BatchGenerator):
+        return Transcriber(network, generator, to_text)
+    if unheard := _beside_audio(network, context.get_dataset_as(AsrDataset).utterances(split)):
         raise ConfigError(
-            f"The generator {type(generator).__name__} has no `generate_batch(batch)`, which"
-            " recipes call."
+            f"The generator {type(generator).__name__} has no `generate_batch(batch)`, so it is"
+            f" given audio alone, but the model reads {' and '.join(unheard)}, too. Choose"
+            f" `seq2seq_generator: {{name: {BEAM_GENERATOR}}}`, or add that method (see"
+            " docs/recipes.md)."
         )
-    return Transcriber(network, generator, to_text)
+    audio_generator = AudioGenerator(generator, context.get_tokenizer().vocab_info)
+    return Transcriber(network, audio_generator, to_text)
+
+
+def _beside_audio(network: Network, utterances: Sequence[Utterance]) -> list[str]:
+    """Return what the model reads of these utterances, audio aside."""
+    reads = {
+        "context examples": network.num_examples > 0,
+        "segments": network.reads_segments,
+        "languages": network.reads_language and any(u.lang is not None for u in utterances),
+    }
+    return [what for what, is_read in reads.items() if is_read]
 
 
 def open_split(
@@ -129,7 +182,7 @@ def open_split(
 ) -> tuple[DataReader[Seq2SeqBatch], Transcriber]:
     """Open the split that a recipe transcribes, and create its transcriber.
 
-    :raises ConfigError: model and tokenizer do not fit each other.
+    :raises ConfigError: model, tokenizer and generator do not fit each other.
     """
     tokenizer, section = context.get_tokenizer(), config.dataset
     network = as_network(context.get_model())
@@ -137,4 +190,4 @@ def open_split(
     dataset = context.get_dataset_as(AsrDataset)
     options = section.reader_options(context.output_dir, section.valid_split, network)
     reader = dataset.create_reader(section.valid_split, tokenizer, context.gangs, options)
-    return reader, create_transcriber(context)
+    return reader, create_transcriber(context, section.valid_split)

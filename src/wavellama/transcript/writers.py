@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from wavellama.errors import ConfigError, UnknownNameError
+from wavellama.plugins import load_object, registered
 from wavellama.transcript.options import READABLE, WriterOptions
 from wavellama.transcript.pieces import clean_text
 from wavellama.transcript.records import write_json, write_jsonl
@@ -15,11 +16,29 @@ from wavellama.transcript.subtitles import write_srt, write_vtt
 from wavellama.transcript.types import Segment, Transcript
 from wavellama.units import seconds_to_ms
 
-__all__ = ["WRITERS", "Writer", "WriterOptions", "check_formats", "write_tsv", "write_txt"]
+__all__ = ["Format", "Formats", "WriterOptions", "check_formats", "format_names", "readable"]
 
-Writer: TypeAlias = Callable[[Transcript, WriterOptions], str]
-"""Returns the contents of a file. Formats other than subtitles leave the options aside, so that one
-set of options serves all formats of a run; ``check_formats`` refuses options that none reads."""
+ENTRY_POINT_GROUP: Final = "wavellama.formats"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of transcripts; its name is the suffix of its files, too."""
+
+    write: Callable[[Transcript, WriterOptions], str]
+    """Returns the contents of a file. Formats other than subtitles leave the options aside, so that
+    one set of options serves all formats of a run; ``check_formats`` refuses options that no format
+    of the run reads."""
+
+    is_subtitle: bool = False
+    """Whether it is laid out, so that the options mean something; words are then given times."""
+
+    is_line_based: bool = False
+    """Whether the transcripts of several inputs may follow each other when they are printed."""
+
+
+Formats: TypeAlias = Mapping[str, Format]
+"""Formats by name."""
 
 
 def write_txt(transcript: Transcript, options: WriterOptions) -> str:
@@ -42,51 +61,75 @@ def write_tsv(transcript: Transcript, options: WriterOptions) -> str:
     return "".join(rows)
 
 
-WRITERS: Final[Mapping[str, Writer]] = MappingProxyType(
+FORMATS: Final[Formats] = MappingProxyType(
     {
-        "txt": write_txt,
-        "srt": write_srt,
-        "vtt": write_vtt,
-        "tsv": write_tsv,
-        "json": write_json,
-        "jsonl": write_jsonl,
+        "txt": Format(write_txt, is_line_based=True),
+        "srt": Format(write_srt, is_subtitle=True),
+        "vtt": Format(write_vtt, is_subtitle=True),
+        "tsv": Format(write_tsv),
+        "json": Format(write_json),
+        "jsonl": Format(write_jsonl, is_line_based=True),
     }
 )
-"""The formats; their names are the suffixes of their files, too."""
-
-SUBTITLES: Final = frozenset({"srt", "vtt"})
-"""The formats that are laid out, so that options mean something."""
+"""The formats of this package; no other package can replace one."""
 
 
-def check_formats(names: str, options: WriterOptions | None = None) -> tuple[str, ...]:
+def format_names() -> list[str]:
+    """Return the names of all formats, those of other packages last."""
+    return list({**FORMATS, **registered(ENTRY_POINT_GROUP)})
+
+
+def check_formats(names: str, options: WriterOptions | None = None) -> Formats:
     """Return the formats in a list with commas, each once.
 
     :param options: with which they will be written.
     :raises UnknownNameError: a format is not known.
-    :raises ConfigError: there is no format, or there are options that none of them can honour.
+    :raises ConfigError: there is no format, the package of one is broken, or there are options that
+        none of them can honour.
     """
-    formats = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    for name in formats:
-        if name not in WRITERS:
-            raise UnknownNameError("format", name, WRITERS, f" Choose from {', '.join(WRITERS)}.")
+    wanted = dict.fromkeys(name.strip() for name in names.split(",") if name.strip())
+    formats = {name: _find_format(name) for name in wanted}
     if not formats:
-        raise ConfigError(f"{names!r} names no format: choose from {', '.join(WRITERS)}.")
-    if options not in (None, WriterOptions()) and not SUBTITLES & set(formats):
+        raise ConfigError(f"{names!r} names no format: choose from {', '.join(format_names())}.")
+    if options not in (None, WriterOptions()) and not has_subtitles(formats):
+        subtitles = [name for name, known in FORMATS.items() if known.is_subtitle]
         raise ConfigError(
             f"{' and '.join(formats)} cannot honour line widths, line counts or highlighted words;"
-            f" only {' and '.join(sorted(SUBTITLES))} can."
+            f" only {' and '.join(subtitles)} can."
         )
     return formats
 
 
-def readable(layout: WriterOptions, formats: Collection[str]) -> WriterOptions:
+def has_subtitles(formats: Formats) -> bool:
+    """Tell whether one of the formats is laid out."""
+    return any(known.is_subtitle for known in formats.values())
+
+
+def readable(layout: WriterOptions, formats: Formats) -> WriterOptions:
     """Return the layout with lines as viewers are used to them, where it does not say how long.
 
     :param formats: without subtitles among them, there are no lines.
     """
-    if layout.max_line_width is not None or not SUBTITLES & set(formats):
+    if layout.max_line_width is not None or not has_subtitles(formats):
         return layout
     return replace(READABLE, highlight_words=layout.highlight_words)
+
+
+def _find_format(name: str) -> Format:
+    """Return this package's format of that name, or another package's."""
+    if name in FORMATS:
+        return FORMATS[name]
+    others = registered(ENTRY_POINT_GROUP)
+    if name not in others:
+        known = format_names()
+        raise UnknownNameError("format", name, known, f" Choose from {', '.join(known)}.")
+    found = load_object("format", name, others[name])
+    if not isinstance(found, Format):
+        raise ConfigError(
+            f"The format {name} ({others[name]}) is a {type(found).__name__}, but must be a"
+            " `wavellama.Format`."
+        )
+    return found
 
 
 def _spoken(transcript: Transcript) -> Iterator[tuple[Segment, str]]:
