@@ -18,8 +18,8 @@ from importlib.resources import files
 from pathlib import Path
 from statistics import median
 
-from wavellama import align, load_model
-from wavellama.checkpoints.hub import load_model_tokenizer
+from wavellama import align
+from wavellama.checkpoints.hub import find_model
 from wavellama.data.manifest import read_manifest
 from wavellama.data.utterance import Utterance
 from wavellama.data.words import Word
@@ -45,7 +45,8 @@ def main() -> None:
     args = parser.parse_args()
     lines = read_lines()
     text = " ".join(line.text for line in lines)
-    model, tokenizer = load_model(args.model), load_model_tokenizer(args.model)
+    source = find_model(args.model)
+    model, tokenizer = source.load(), source.load_tokenizer()
     words = align(model, tokenizer, lines[0].audio, text, "eng_Latn")
     errors: list[tuple[float, float]] = []
     print("  known   word  error  pause  error  line")

@@ -21,24 +21,24 @@ from wavellama.alignment.aligner import Aligner
 from wavellama.alignment.errors import AlignmentError
 from wavellama.audio.load import normalize
 from wavellama.batch import AsrBatch
-from wavellama.checkpoints.hub import load_model, load_model_tokenizer
+from wavellama.checkpoints.hub import ModelSource, find_model
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
 from wavellama.decoding.attention_times import attention_times
-from wavellama.decoding.confidence import Confidence
 from wavellama.decoding.token_words import word_token_spans
 from wavellama.metrics.confidence import ConfidenceScores
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.tasks.calibrate import (
+    MAX_AUDIO_SECS,
     SplitReader,
     calibrate,
     check_decoder,
-    longest_clip,
     recognise_words,
     score_words,
 )
 from wavellama.tasks.plots import save_figure
 from wavellama.tasks.reliability import draw_reliability
 from wavellama.text.words import split_words
+from wavellama.transcript.calibration import Confidence
 
 SEARCHES: Final = {
     "1 beam": Wav2Vec2LlamaBeamSearchConfig(nbest=1),
@@ -47,8 +47,8 @@ SEARCHES: Final = {
 }
 
 
-def judge_confidence(name: str, source: SplitReader, plot: Path | None) -> None:
-    model, tokenizer = check_decoder(load_model(name)), load_model_tokenizer(name)
+def judge_confidence(model_source: ModelSource, source: SplitReader, plot: Path | None) -> None:
+    model, tokenizer = check_decoder(model_source.load()), model_source.load_tokenizer()
     first: Confidence | None = None
     for search, config in SEARCHES.items():
         dev = recognise_words(model, tokenizer, source, config)
@@ -75,8 +75,8 @@ def _show(scores: ConfidenceScores) -> str:
     return f"ECE {scores.ece:.3f}  Brier {scores.brier:.3f}  AUC {scores.auc:.3f}"
 
 
-def judge_times(name: str, source: SplitReader) -> None:
-    starts, ends = np.array(list(_compare_times(name, source))).T
+def judge_times(model_source: ModelSource, source: SplitReader) -> None:
+    starts, ends = np.array(list(_compare_times(model_source, source))).T
     for label, errors in (("begin", abs(starts)), ("end", abs(ends))):
         middle, most = np.quantile(errors, [0.5, 0.9])
         print(
@@ -85,9 +85,9 @@ def judge_times(name: str, source: SplitReader) -> None:
         )
 
 
-def _compare_times(name: str, source: SplitReader) -> Iterator[tuple[float, float]]:
+def _compare_times(model_source: ModelSource, source: SplitReader) -> Iterator[tuple[float, float]]:
     """Yield how much later each word begins and ends by attention than by CTC."""
-    model, tokenizer = check_decoder(load_model(name)), load_model_tokenizer(name)
+    model, tokenizer = check_decoder(model_source.load()), model_source.load_tokenizer()
     encode, decode = tokenizer.create_encoder(), tokenizer.create_decoder()
     aligner = Aligner(model, tokenizer)
     dataset = ManifestDataset(ManifestDatasetConfig(path=source.path))
@@ -115,10 +115,11 @@ def main() -> None:
     parser.add_argument("--lang", nargs="+", default=[], metavar="CODE")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="reliability on test, 1 beam")
     args = parser.parse_args()
-    longest = longest_clip(args.model)
+    model = find_model(args.model)
+    longest = model.max_audio_secs or MAX_AUDIO_SECS
     source = SplitReader(path=args.data, languages=tuple(args.lang), max_audio_secs=longest)
-    judge_confidence(args.model, source, args.plot)
-    judge_times(args.model, source)
+    judge_confidence(model, source, args.plot)
+    judge_times(model, source)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch
 from fairseq2.datasets import DataReader, Seq2SeqBatch
 from fairseq2.gang import create_fake_gangs
 
-from wavellama.checkpoints.hub import load_model_tokenizer
+from wavellama.checkpoints.hub import find_model
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
 from wavellama.decoding.ctc_scores import ctc_drafts
@@ -40,7 +40,7 @@ def open_data(run_dir: str, path: Path, args: argparse.Namespace) -> DataReader[
         batch_audio_secs=args.batch_secs, max_audio_secs=20, languages=tuple(args.languages)
     )
     gangs = create_fake_gangs(torch.device("cpu"))
-    return dataset.create_reader(args.split, load_model_tokenizer(run_dir), gangs, options)
+    return dataset.create_reader(args.split, find_model(run_dir).load_tokenizer(), gangs, options)
 
 
 @torch.no_grad()

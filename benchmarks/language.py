@@ -37,7 +37,7 @@ from fairseq2.gang import create_fake_gangs
 from matplotlib.figure import Figure
 
 from wavellama.batch import AsrBatch
-from wavellama.checkpoints.hub import load_model_tokenizer
+from wavellama.checkpoints.hub import find_model
 from wavellama.data.manifest import find_manifests, read_manifest
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
@@ -301,7 +301,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="where to draw the confusion matrices")
     args = parser.parse_args()
     model = cast("Wav2Vec2LlamaModel", wavellama.load_model(args.run_dir)).eval()
-    tokenizer, utterances = load_model_tokenizer(args.run_dir), read_utterances(args.data)
+    tokenizer, utterances = find_model(args.run_dir).load_tokenizer(), read_utterances(args.data)
     spoken = {row.lang for row in utterances if row.split == args.split and row.lang}
     codes = sorted(args.languages or spoken)
     texts = {

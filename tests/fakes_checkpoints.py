@@ -111,6 +111,15 @@ def save_shards(weights: dict[str, Tensor], folder: Path, count: int) -> Path:
     return folder
 
 
+def write_run(folder: Path, config: str = "") -> Path:
+    """Write what a run of one step leaves, but for weights."""
+    (folder / "checkpoints" / "step_1" / "model").mkdir(parents=True)
+    model = "name: checkpoint\nmodel_family: wav2vec2_asr\n"
+    (folder / "checkpoints" / "model.yaml").write_text(model)
+    (folder / "config.yaml").write_text(config)
+    return folder
+
+
 def fairseq1_ssl(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return weights of a self-supervised encoder as fairseq1 names them."""
     renamed = {_fairseq1_name(name): weight for name, weight in weights.items()}

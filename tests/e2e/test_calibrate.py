@@ -17,7 +17,7 @@ from tests.e2e.forked import run_forked
 from tests.e2e.runs import Runner, last_line, run_cli, weights
 from wavellama.audio.load import load_audio, normalize
 from wavellama.batch import AsrBatch
-from wavellama.checkpoints.hub import load_confidence, load_model, load_model_tokenizer
+from wavellama.checkpoints.hub import find_model
 from wavellama.decoding.generate import best_tokens, generate
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -49,7 +49,8 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 def recognise(model_name: str, path: Path) -> str:
     """Return what the model hears in a clip."""
-    model, tokenizer = load_model(model_name, device="cpu"), load_model_tokenizer(model_name)
+    source = find_model(model_name)
+    model, tokenizer = source.load(device="cpu"), source.load_tokenizer()
     assert isinstance(model, Wav2Vec2LlamaModel)
     audio = normalize(load_audio(path))
     batch = AsrBatch(audio[None], [len(audio)], [], ["eng_Latn"])
@@ -91,7 +92,7 @@ def test_a_run_keeps_its_calibration_and_a_picture(run: Path, corpus: Path) -> N
     assert (before.split()[:2], after.split()[:2]) == (["before", "ECE"], ["after", "ECE"])
     assert "recognising" in result.stderr
     stored = json.loads((run / "confidence.json").read_text())
-    found = load_confidence(str(run))
+    found = find_model(str(run)).read_confidence()
     assert stored == {"temperature": found.temperature, "bias": found.bias}
     assert (found.temperature, found.bias) != (1.0, 0.0)
     assert (run / "confidence.png").read_bytes().startswith(b"\x89PNG")
@@ -103,7 +104,7 @@ def test_a_second_calibration_replaces_the_first(run: Path, corpus: Path, tmp_pa
     picture = tmp_path / "else.png"
     result = calibrate(run, corpus, "--plot", picture, "--beam", "2")
     assert result.returncode == 0, result.stderr
-    assert load_confidence(str(run)).temperature != 7.0
+    assert find_model(str(run)).read_confidence().temperature != 7.0
     assert picture.is_file()
     assert not (run / "confidence.png").exists()
 

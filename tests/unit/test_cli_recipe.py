@@ -40,7 +40,6 @@ def values(*words: str) -> list[str]:
         (FILES, "omniASR_CTC_300M_v2", True),
         (("asr", "eval", "llm_eval"), "omniASR_LLM_300M_v2", True),
         (("asr", "train", "llm_finetune"), "omniASR_LLM_300M_v2", True),
-        (("asr", "train", "llm_finetune"), "omniASR_W2V_300M", False),
         (FILES, "no_such_card", False),
         (("run", "other.yaml"), "omniASR_LLM_7B", False),
     ],

@@ -183,7 +183,7 @@ def test_collapse_merges_repeats_and_drops_blanks() -> None:
 
 def test_what_cannot_transcribe_is_refused() -> None:
     tokenizer = load_tokenizer("toy_tokenizer")
-    with pytest.raises(ConfigError, match="Linear cannot transcribe"):
+    with pytest.raises(ConfigError, match="A Linear does not recognise speech"):
         ASRInferencePipeline(None, model=torch.nn.Linear(1, 1), tokenizer=tokenizer)
     with pytest.raises(ConfigError, match="give both"):
         ASRInferencePipeline(None, tokenizer=tokenizer)

@@ -22,10 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wavellama.checkpoints.fetch import local_path
-from wavellama.checkpoints.hub import load_run_card
 from wavellama.checkpoints.interop import rename_fairseq1
 from wavellama.checkpoints.reading import find_checkpoint_file, open_checkpoint
-from wavellama.checkpoints.trained_run import find_trained_run
+from wavellama.checkpoints.trained_run import read_run
 from wavellama.errors import CheckpointError, ConfigError
 
 Writer: TypeAlias = Callable[[dict[str, Tensor], Path], None]
@@ -82,10 +81,7 @@ def _find_step(folder: Path) -> Path:
         return folder / "model"
     if (folder / "pp_00").is_dir() or find_checkpoint_file(folder) is not None:
         return folder
-    run = find_trained_run(str(folder))
-    if run is None:
-        return folder
-    return local_path(load_run_card(run).field("checkpoint").as_uri())
+    return local_path(read_run(folder).load_card().field("checkpoint").as_uri())
 
 
 def _check_tensors(source: Path, weights: Mapping[str, object]) -> dict[str, Tensor]:

@@ -1,21 +1,23 @@
-"""fairseq2's hub of this model family, and a loader that also knows the meta device."""
+"""Where a model comes from: a card or a training run, by its name; and fairseq2's hub."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fairseq2.assets import AssetCard, AssetStore, StandardAssetStore
-from fairseq2.checkpoint import ModelMetadataLoader
+from fairseq2.assets import AssetCard, get_asset_store
 from fairseq2.data.tokenizers import Tokenizer, load_tokenizer
 from fairseq2.device import Device
 from fairseq2.gang import create_fake_gangs
 from fairseq2.models import ModelFamily, ModelHubAccessor, get_model_family_name
 from fairseq2.models import load_model as load_fairseq2_model
+from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from fairseq2.runtime.dependency import get_dependency_resolver
 from torch.nn import Module
 
-from wavellama.checkpoints.trained_run import TrainedRun, find_trained_run
+from wavellama.checkpoints.trained_run import TrainedRun, read_run
 from wavellama.errors import ConfigError, UnknownNameError
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -31,6 +33,122 @@ get_wav2vec2_llama_model_hub = ModelHubAccessor(
 )
 
 
+@dataclass(frozen=True)
+class ModelSource:
+    """A model card, or a training run in place of one: a model and what belongs to it."""
+
+    card: AssetCard
+    """The card itself, or that of the run's checkpoint."""
+
+    run: TrainedRun | None = None
+    """The training run; None for a card."""
+
+    @property
+    def family(self) -> ModelFamily:
+        """fairseq2's family of the model.
+
+        :raises AssetCardNotValidError: the card names none.
+        :raises ModelFamilyNotKnownError: no package brings that family.
+        """
+        name = get_model_family_name(self.card)
+        return get_dependency_resolver().resolve(ModelFamily, key=name)
+
+    def load(
+        self,
+        *,
+        device: Device | str | None = None,
+        dtype: torch.dtype | None = None,
+        mmap: bool = False,
+    ) -> Module:
+        """Load the model; see ``load_model``."""
+        device = torch.device(device) if isinstance(device, str) else device
+        if device is None or device.type != "meta":
+            return load_fairseq2_model(self.card, device=device, dtype=dtype, mmap=mmap)
+        config, gangs = self.family.get_model_config(self.card), create_fake_gangs(Device("cpu"))
+        return self.family.create_new_model(config, gangs, dtype or torch.float32, True, True)
+
+    @property
+    def tokenizer_name(self) -> str | None:
+        """The card of the model's tokenizer, if one is known."""
+        if self.run is not None:
+            return self.run.tokenizer
+        fields = ("tokenizer_ref", "tokenizer_family")
+        return self.card.name if any(map(self.card.has_field, fields)) else None
+
+    def load_tokenizer(self) -> Tokenizer:
+        """Load the model's tokenizer.
+
+        :raises ConfigError: a run's tokenizer was given by a file, not by a card.
+        :raises AssetCardError: the model's card names none.
+        :raises AssetDownloadError: the tokenizer cannot be downloaded.
+        """
+        if self.run is None:
+            return load_tokenizer(self.card)
+        if self.run.tokenizer is None:
+            raise ConfigError(
+                f"{self.run.folder} does not name the card of its tokenizer; give `tokenizer`."
+            )
+        return load_tokenizer(self.run.tokenizer)
+
+    def read_confidence(self) -> Confidence:
+        """Return how the confidence of the model's words is calibrated.
+
+        It is stored in a run's ``confidence.json``, or in the card's field ``confidence``; a model
+        without either has the confidence of no calibration.
+
+        :raises ConfigError: what is stored is no calibration.
+        """
+        if self.run is not None:
+            return read_confidence(self.run.folder / CONFIDENCE_FILE)
+        field = self.card.maybe_get_field("confidence")
+        if field is None:
+            return Confidence()
+        return parse_confidence(field.value, f"the card {self.card.name}")
+
+    @property
+    def max_audio_secs(self) -> float | None:
+        """The longest audio that a run trained on, in seconds; None where that is not known."""
+        return None if self.run is None else self.run.max_audio_secs
+
+
+def find_model(name: AssetCard | str) -> ModelSource:
+    """Return the model card, or the training run, that a name means.
+
+    A card goes before a folder of its name in the current directory; ``./name`` means the folder.
+    ``~`` is the home directory.
+
+    :param name: a card, its name, or the output directory of a training run.
+    :raises UnknownNameError: there is no such card; the error names near ones.
+    :raises ConfigError: the name is empty, or the directory holds no run with a checkpoint.
+    :raises AssetMetadataError: the ``model.yaml`` of the run, or a score beside it, cannot be read.
+    """
+    if isinstance(name, AssetCard):
+        return ModelSource(name)
+    if not name.strip():
+        raise ConfigError("The model's name is empty; name a card, or a training run's directory.")
+    store = get_asset_store()
+    card = store.maybe_retrieve_card(name)
+    if card is not None and card.has_field("model_family"):
+        return ModelSource(card)
+    folder = Path(os.path.expanduser(name))
+    if os.sep in name or folder.is_dir():
+        run = read_run(folder)
+        return ModelSource(run.load_card(), run)
+    raise UnknownNameError("model card", name, {n.rstrip("@") for n in store.asset_names} - {name})
+
+
+def check_recognises(kls: type[Module]) -> None:
+    """Check that models of a class recognise speech.
+
+    :raises ConfigError: they do something else.
+    """
+    if not issubclass(kls, Wav2Vec2LlamaModel | Wav2Vec2AsrModel):
+        raise ConfigError(
+            f"A {kls.__name__} does not recognise speech; need a model of the family"
+            " wav2vec2_llama or wav2vec2_asr."
+        )
+
+
 def load_model(
     card: AssetCard | str,
     *,
@@ -42,7 +160,7 @@ def load_model(
 
     On the meta device the model is built without weights, and no checkpoint is looked for.
 
-    :param card: a card, its name, or the output directory of a training run.
+    :param card: as in ``find_model``.
     :param device: where the weights go; by default torch's default device.
     :param dtype: the type of the weights; by default torch's default type.
     :param mmap: whether to map the checkpoint into memory; those of speech models always are.
@@ -55,79 +173,4 @@ def load_model(
         missing or wrong.
     :raises AssetMetadataError: the ``model.yaml`` of the run, or a score beside it, cannot be read.
     """
-    device = torch.device(device) if isinstance(device, str) else device
-    card = _find_card(card) if isinstance(card, str) else card
-    if device is None or device.type != "meta":
-        return load_fairseq2_model(card, device=device, dtype=dtype, mmap=mmap)
-    family = get_dependency_resolver().resolve(ModelFamily, key=get_model_family_name(card))
-    gangs = create_fake_gangs(torch.device("cpu"))
-    return family.create_new_model(
-        family.get_model_config(card), gangs, dtype or torch.float32, True, True
-    )
-
-
-def load_model_tokenizer(name: str) -> Tokenizer:
-    """Load the tokenizer of a model card, or of a training run.
-
-    :param name: the name of a card, or the output directory of a training run.
-    :raises ConfigError: the directory holds no run with a checkpoint, or the run's tokenizer was
-        given by a file, not by a card.
-    :raises TokenizerNotKnownError: there is no such card.
-    :raises AssetDownloadError: the tokenizer cannot be downloaded.
-    """
-    run = find_trained_run(name)
-    if run is None:
-        return load_tokenizer(name)
-    if run.tokenizer is None:
-        raise ConfigError(f"{name} does not name the card of its tokenizer; give `tokenizer`.")
-    return load_tokenizer(run.tokenizer)
-
-
-def max_audio_secs(name: str) -> float | None:
-    """Return the longest audio that the model of a training run was trained on, in seconds.
-
-    :param name: the output directory of a training run, or the name of a card, for which it is not
-        known (None).
-    :raises ConfigError: the directory holds no run with a checkpoint.
-    """
-    run = find_trained_run(name)
-    return None if run is None else run.max_audio_secs
-
-
-def load_confidence(name: str) -> Confidence:
-    """Return how the confidence of a model's words is calibrated.
-
-    It is stored in a run's ``confidence.json``, or in the card's field ``confidence``; a model
-    without either has the confidence of no calibration.
-
-    :param name: the name of a card, or the output directory of a training run.
-    :raises UnknownNameError: there is no such card.
-    :raises ConfigError: the directory holds no run with a checkpoint, or what is stored is no
-        calibration.
-    """
-    if find_trained_run(name) is not None:
-        return read_confidence(Path(name) / CONFIDENCE_FILE)
-    field = _find_card(name).maybe_get_field("confidence")
-    return Confidence() if field is None else parse_confidence(field.value, f"the card {name}")
-
-
-def load_run_card(run: TrainedRun) -> AssetCard:
-    """Return the card of the checkpoint to use of a training run.
-
-    :raises AssetMetadataError: the ``model.yaml`` of the run, or a score beside it, cannot be read.
-    """
-    provider = get_dependency_resolver().resolve(ModelMetadataLoader).load(run.checkpoint_dir)
-    return StandardAssetStore([provider]).retrieve_card(run.checkpoint)
-
-
-def _find_card(name: str) -> AssetCard:
-    run = find_trained_run(name)
-    if run is not None:
-        return load_run_card(run)
-    store = get_dependency_resolver().resolve(AssetStore)
-    card = store.maybe_retrieve_card(name)
-    if card is None or not card.has_field("model_family"):
-        raise UnknownNameError(
-            "model card", name, {n.rstrip("@") for n in store.asset_names} - {name}
-        )
-    return card
+    return find_model(card).load(device=device, dtype=dtype, mmap=mmap)

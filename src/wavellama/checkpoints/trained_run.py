@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairseq2.assets import AssetCard, StandardAssetStore
+from fairseq2.checkpoint import ModelMetadataLoader
+from fairseq2.runtime.dependency import get_dependency_resolver
+
 from wavellama.errors import ConfigError
 from wavellama.yaml_files import read_yaml
 
@@ -14,7 +18,7 @@ from wavellama.yaml_files import read_yaml
 class TrainedRun:
     """What a training run left behind."""
 
-    checkpoint_dir: Path
+    folder: Path
 
     checkpoint: str
     """The checkpoint to use: ``best_checkpoint`` where validation gave scores, else the last."""
@@ -25,15 +29,25 @@ class TrainedRun:
     max_audio_secs: float | None = None
     """The longest audio that the model was trained on; None if that is not known."""
 
+    @property
+    def checkpoint_dir(self) -> Path:
+        """The folder of all its checkpoints."""
+        return self.folder / "checkpoints"
 
-def find_trained_run(model: str) -> TrainedRun | None:
-    """Return the run in the directory ``model``, or None if there is no such directory.
+    def load_card(self) -> AssetCard:
+        """Return the card of the checkpoint to use.
 
-    :raises ConfigError: the directory holds no checkpoint.
+        :raises AssetMetadataError: ``model.yaml``, or a score beside it, cannot be read.
+        """
+        provider = get_dependency_resolver().resolve(ModelMetadataLoader).load(self.checkpoint_dir)
+        return StandardAssetStore([provider]).retrieve_card(self.checkpoint)
+
+
+def read_run(folder: Path) -> TrainedRun:
+    """Return the run in a folder.
+
+    :raises ConfigError: the folder holds no checkpoint.
     """
-    folder = Path(model)
-    if not folder.is_dir():
-        return None
     checkpoints = folder / "checkpoints"
     steps = [path for path in checkpoints.glob("step_*") if path.is_dir()]
     if not (checkpoints / "model.yaml").is_file() or not steps:
@@ -47,7 +61,7 @@ def find_trained_run(model: str) -> TrainedRun | None:
     tokenizer = config.get("tokenizer", {}).get("name")
     max_secs = config.get("dataset", {}).get("max_audio_secs")
     return TrainedRun(
-        checkpoints,
+        folder,
         name,
         tokenizer if isinstance(tokenizer, str) else None,
         float(max_secs) if isinstance(max_secs, int | float) else None,

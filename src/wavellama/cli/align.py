@@ -52,10 +52,11 @@ def _create_aligner(model: str, tokenizer: str | None) -> Aligner:
     from fairseq2.data.tokenizers import load_tokenizer
 
     from wavellama.alignment.aligner import Aligner
-    from wavellama.checkpoints.hub import load_model, load_model_tokenizer
+    from wavellama.checkpoints.hub import find_model
     from wavellama.pipeline.inference import default_device
 
+    source = find_model(model)
     return Aligner(
-        load_model(model, device=default_device()),
-        load_tokenizer(tokenizer) if tokenizer else load_model_tokenizer(model),
+        source.load(device=default_device()),
+        load_tokenizer(tokenizer) if tokenizer else source.load_tokenizer(),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from wavellama.cli.pipeline_options import search_config
 
 if TYPE_CHECKING:
+    from wavellama.checkpoints.hub import ModelSource
     from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
     from wavellama.tasks.calibrate import Calibration, Outcome, SplitReader
 
@@ -51,30 +52,30 @@ def add_calibrate_parser(subparsers: Subparsers) -> None:
 
 
 def _run_calibrate(args: argparse.Namespace) -> int:
-    from wavellama.tasks.calibrate import SplitReader, calibrate, longest_clip
+    from wavellama.checkpoints.hub import find_model
+    from wavellama.tasks.calibrate import MAX_AUDIO_SECS, SplitReader, calibrate
 
     config = search_config(nbest=args.beam, ctc_weight=args.ctc_weight)
+    model = find_model(args.model)
     source = SplitReader(
         path=args.data,
         split=args.split,
         languages=tuple(args.lang),
-        max_audio_secs=args.max_audio_secs or longest_clip(args.model),
+        max_audio_secs=args.max_audio_secs or model.max_audio_secs or MAX_AUDIO_SECS,
     )
-    found = calibrate(_recognise(args.model, source, config), args.split)
+    found = calibrate(_recognise(model, source, config), args.split)
     _print_scores(found)
-    _save(args.model, found)
-    run_dir = Path(args.model)
-    plot = args.plot or (run_dir / "confidence.png" if run_dir.is_dir() else None)
+    _save(model, found)
+    plot = args.plot or (None if model.run is None else model.run.folder / "confidence.png")
     if plot is not None:
-        _draw(plot, found, f"{run_dir.name}: {found.num_words} words of {args.split}")
+        _draw(plot, found, f"{Path(args.model).name}: {found.num_words} words of {args.split}")
     return 0
 
 
 def _recognise(
-    name: str, source: SplitReader, config: Wav2Vec2LlamaBeamSearchConfig
+    source: ModelSource, speech: SplitReader, config: Wav2Vec2LlamaBeamSearchConfig
 ) -> list[list[Outcome]]:
     """Recognise the speech under a progress bar."""
-    from wavellama.checkpoints.hub import load_model, load_model_tokenizer
     from wavellama.data.progress import track
     from wavellama.pipeline.inference import default_device
     from wavellama.tasks.calibrate import check_decoder, recognise_words
@@ -82,8 +83,8 @@ def _recognise(
     def bar(outcomes: Iterable[list[Outcome]], total: int) -> Iterable[list[Outcome]]:
         return track(outcomes, "recognising", total)
 
-    model = check_decoder(load_model(name, device=default_device()))
-    return recognise_words(model, load_model_tokenizer(name), source, config, bar)
+    model = check_decoder(source.load(device=default_device()))
+    return recognise_words(model, source.load_tokenizer(), speech, config, bar)
 
 
 def _print_scores(found: Calibration) -> None:
@@ -92,18 +93,17 @@ def _print_scores(found: Calibration) -> None:
         print(f"{name:6}  ECE {scores.ece:.3f}  Brier {scores.brier:.3f}  AUC {scores.auc:.3f}")
 
 
-def _save(name: str, found: Calibration) -> None:
+def _save(model: ModelSource, found: Calibration) -> None:
     """Store the calibration with a training run; print what goes into a card."""
     from wavellama.tasks.calibrate import save_confidence
 
     confidence = found.confidence
-    if Path(name).is_dir():
-        print(
-            f"{save_confidence(Path(name), confidence)} is what the run's confidence follows now."
-        )
+    if model.run is not None:
+        path = save_confidence(model.run.folder, confidence)
+        print(f"{path} is what the run's confidence follows now.")
         return
     values = f"temperature: {confidence.temperature:.4g}, bias: {confidence.bias:.4g}"
-    print(f"Add this line to the card {name}:\nconfidence: {{{values}}}")
+    print(f"Add this line to the card {model.card.name}:\nconfidence: {{{values}}}")
 
 
 def _draw(path: Path, found: Calibration, title: str) -> None:

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from wavellama.checkpoints.trained_run import find_trained_run
 from wavellama.cli.interrupt import ended_by_interrupt
-from wavellama.errors import ConfigError
+from wavellama.errors import ConfigError, UnknownNameError
 from wavellama.tasks.registry import (
     BUILT_IN,
     RecipeFile,
@@ -89,7 +88,7 @@ def _run(file: RecipeFile, args: argparse.Namespace) -> int:
     with ended_by_interrupt():
         recipe = load_recipe(file.recipe)
     output_dir = args.output_dir or Path("runs") / file.path.stem
-    overrides = [*_model_overrides(args.model, recipe.config_kls), *args.overrides]
+    overrides = [*_model_overrides(args.model, file, recipe.config_kls), *args.overrides]
     options = ["--config-file", str(file.path)]
     options += ["--dump-config"] if args.dump_config else []
     options += ["--no-rich"] if args.no_rich else []
@@ -115,30 +114,26 @@ def _call_fairseq2(recipe: Recipe) -> int:
     return 0
 
 
-def _model_overrides(model: str | None, config_kls: type[object]) -> list[str]:
+def _model_overrides(model: str | None, file: RecipeFile, config_kls: type[object]) -> list[str]:
     """Return the configuration values that choose a model by card or run, and its tokenizer.
 
     :param config_kls: the configuration of the recipe, which may know no tokenizer.
-    :raises ConfigError: a directory holds no checkpoint.
+    :raises ConfigError: a directory holds no checkpoint, or the model does not recognise speech, as
+        the built-in recipes ask of it.
     """
     if model is None:
         return []
-    run = find_trained_run(model)
-    if run is None:
-        overrides, tokenizer = [f"model.name={model}"], model if _has_tokenizer(model) else None
-    else:
-        checkpoints = f"common.assets.prev_checkpoint_dir={run.checkpoint_dir}"
-        overrides, tokenizer = [checkpoints, f"model.name={run.checkpoint}"], run.tokenizer
-    if tokenizer is not None and hasattr(config_kls(), "tokenizer"):
-        overrides.append(f"tokenizer.name={tokenizer}")
-    return overrides
-
-
-def _has_tokenizer(model: str) -> bool:
-    """Tell whether a model's card, if there is one, is that of its tokenizer, or names that."""
     with ended_by_interrupt():
-        from fairseq2.assets import AssetStore
-        from fairseq2.runtime.dependency import get_dependency_resolver
-
-    card = get_dependency_resolver().resolve(AssetStore).maybe_retrieve_card(model)
-    return card is not None and any(map(card.has_field, ("tokenizer_ref", "tokenizer_family")))
+        from wavellama.checkpoints.hub import check_recognises, find_model
+    try:
+        source = find_model(model)
+    except UnknownNameError:  # of a card that the configuration brings, say; fairseq2 looks, too
+        return [f"model.name={model}"]
+    if file.recipe in BUILT_IN:
+        check_recognises(source.family.kls)
+    run = source.run
+    overrides = [] if run is None else [f"common.assets.prev_checkpoint_dir={run.checkpoint_dir}"]
+    overrides.append(f"model.name={model if run is None else run.checkpoint}")
+    if source.tokenizer_name is not None and hasattr(config_kls(), "tokenizer"):
+        overrides.append(f"tokenizer.name={source.tokenizer_name}")
+    return overrides

@@ -15,12 +15,7 @@ from torch.nn import Module
 
 from wavellama.audio.load import AudioInput, load_audio, normalize
 from wavellama.batch import Example
-from wavellama.checkpoints.hub import (
-    load_confidence,
-    load_model,
-    load_model_tokenizer,
-    max_audio_secs,
-)
+from wavellama.checkpoints.hub import ModelSource, check_recognises, find_model
 from wavellama.errors import AudioError, BatchError, ConfigError, TranscriptionError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.frames import frame_grid
@@ -92,16 +87,17 @@ class ASRInferencePipeline:
         :param beam_search_config: how to search; by default with one beam.
         :raises ConfigError: model or tokenizer is missing, or the model is of another kind.
         """
-        if model_card is None and (model is None or tokenizer is None):
-            raise ConfigError("Without a model card, give both `model` and `tokenizer`.")
         self.device = torch.device(device) if device is not None else default_device()
+        source = None if model_card is None else find_model(model_card)
         if model is None:
-            model = load_model(str(model_card), device=self.device, dtype=dtype)
+            source = _needed(source)
+            check_recognises(source.family.kls)  # before its checkpoint is downloaded
+            model = source.load(device=self.device, dtype=dtype)
         self.model = check_model(_place(model, self.device, dtype).eval())
-        self.tokenizer = tokenizer or load_model_tokenizer(str(model_card))
+        self.tokenizer = tokenizer or _needed(source).load_tokenizer()
         self.beam_search_config = beam_search_config or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
-        self._confidence = _known_confidence(model_card)
-        self._max_clip_secs = min(_trained_secs(model_card), _room_secs(self.model))
+        self._confidence, trained_secs = _read_notes(source)
+        self._max_clip_secs = min(trained_secs, _room_secs(self.model))
 
     def transcribe(
         self, inp: AudioInput | Iterable[AudioInput], *, lang: Langs = None, batch_size: int = 2
@@ -302,15 +298,17 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _known_confidence(model_card: str | None) -> Confidence:
-    """Return how the confidence of a model's words is calibrated."""
-    return Confidence() if model_card is None else load_confidence(model_card)
+def _needed(source: ModelSource | None) -> ModelSource:
+    if source is None:
+        raise ConfigError("Without a model card, give both `model` and `tokenizer`.")
+    return source
 
 
-def _trained_secs(model_card: str | None) -> float:
-    """Return the longest audio that a model was trained on."""
-    known = max_audio_secs(model_card) if model_card is not None else None
-    return MAX_CLIP_SECS if known is None else known
+def _read_notes(source: ModelSource | None) -> tuple[Confidence, float]:
+    """Return how the confidence of words is calibrated, and the longest audio of the training."""
+    if source is None:
+        return Confidence(), MAX_CLIP_SECS
+    return source.read_confidence(), source.max_audio_secs or MAX_CLIP_SECS
 
 
 def _room_secs(model: SpeechModel) -> float:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import NamedTuple, Protocol, TypeAlias, final
+from typing import NamedTuple, Protocol, TypeAlias, cast, final
 
 import torch
 from fairseq2.data.tokenizers import Tokenizer
@@ -20,7 +20,7 @@ from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
 from wavellama.batch import AsrBatch
-from wavellama.checkpoints.hub import load_model
+from wavellama.checkpoints.hub import check_recognises, load_model
 from wavellama.decoding.biasing import Bias, create_bias
 from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
 from wavellama.decoding.examples import ExampleReader
@@ -69,11 +69,8 @@ def check_model(model: Module) -> SpeechModel:
 
     :raises ConfigError: it is of another kind.
     """
-    if isinstance(model, Wav2Vec2LlamaModel | Wav2Vec2AsrModel):
-        return model
-    raise ConfigError(
-        f"A {type(model).__name__} cannot transcribe; need a wav2vec2_llama or wav2vec2_asr model."
-    )
+    check_recognises(type(model))
+    return cast("SpeechModel", model)
 
 
 def create_recogniser(

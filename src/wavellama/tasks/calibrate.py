@@ -11,12 +11,12 @@ import torch
 from fairseq2.data.tokenizers import TokenDecoder, Tokenizer
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.gang import create_fake_gangs
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from wavellama.checkpoints.hub import max_audio_secs
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
-from wavellama.decoding.confidence import Confidence, fit_confidence
 from wavellama.decoding.generate import generate
 from wavellama.decoding.token_words import word_token_spans
 from wavellama.errors import ConfigError, DataError
@@ -27,13 +27,16 @@ from wavellama.pipeline.results import write_atomic
 from wavellama.search.types import Hypothesis
 from wavellama.tasks.networks import as_network, model_device
 from wavellama.text.words import split_words
-from wavellama.transcript.calibration import CONFIDENCE_FILE, to_json
+from wavellama.transcript.calibration import CONFIDENCE_FILE, Confidence, to_json, word_logit
 
 MAX_BAD_SHARE: Final = 0.02
 """The share of utterances with unusable audio above which nothing is calibrated."""
 
 MAX_AUDIO_SECS: Final = 30.0
 """The longest utterance to read where it is not known what the model was trained on."""
+
+_PRIOR: Final = 1e-3
+"""How strongly a fit holds on to no calibration: enough where nothing else keeps it finite."""
 
 Track: TypeAlias = "Callable[[Iterable[list[Outcome]], int], Iterable[list[Outcome]]]"
 """Passes on the outcomes of so many utterances, and may show how many are done."""
@@ -77,7 +80,8 @@ class SplitReader:
     """The languages to read; none named: all."""
 
     max_audio_secs: float = MAX_AUDIO_SECS
-    """Longer utterances are left out (see ``longest_clip``)."""
+    """Longer utterances are left out: transcription cuts audio into pieces no longer than what a
+    model was trained on, and on longer ones confidence is of another kind."""
 
     def open(
         self, model: Wav2Vec2LlamaModel, tokenizer: Tokenizer
@@ -122,18 +126,6 @@ def check_decoder(model: torch.nn.Module) -> Wav2Vec2LlamaModel:
         f"The confidence of a {type(model).__name__} cannot be calibrated: it has no decoder, whose"
         " log-probabilities it is made of; choose a wav2vec2_llama model."
     )
-
-
-def longest_clip(model_name: str) -> float:
-    """Return the longest audio to calibrate on, in seconds.
-
-    Transcription cuts audio into pieces that are no longer than what a model was trained on, and on
-    longer ones confidence is of another kind.
-
-    :param model_name: a card, or the output directory of a training run.
-    :raises ConfigError: the directory holds no run with a checkpoint.
-    """
-    return max_audio_secs(model_name) or MAX_AUDIO_SECS
 
 
 def recognise_words(
@@ -222,6 +214,31 @@ def _fit(words: Sequence[Outcome]) -> Confidence:
     if not words:
         return Confidence()
     return fit_confidence([w.token_logprobs for w in words], [w.is_right for w in words])
+
+
+def fit_confidence(words: Sequence[Sequence[float]], are_right: Sequence[bool]) -> Confidence:
+    """Return the calibration that makes it likeliest that just these words are right.
+
+    :param words: the log-probabilities of each word's tokens, at least one per word.
+    :param are_right: whether each word is right; some must be, and some not.
+    """
+    logits = torch.tensor([word_logit(word) for word in words], dtype=torch.float64)  # (W) words
+    targets = torch.tensor(are_right, dtype=torch.float64)
+    fitted = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # log of the slope, and bias
+    optimizer = torch.optim.LBFGS([fitted], max_iter=100, line_search_fn="strong_wolfe")
+
+    def compute_loss() -> Tensor:
+        optimizer.zero_grad()
+        calibrated = logits * fitted[0].exp() + fitted[1]
+        loss = (
+            binary_cross_entropy_with_logits(calibrated, targets) + _PRIOR * fitted.square().sum()
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(compute_loss)  # type: ignore[no-untyped-call]
+    log_slope, bias = fitted.tolist()
+    return Confidence(float(torch.tensor(-log_slope).exp()), bias)
 
 
 def save_confidence(run_dir: Path, confidence: Confidence) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -126,7 +127,11 @@ def _open_folder(context: RecipeContext, config: TranscribeConfig) -> ResultFold
     """Open the run's folder for this process."""
     formats = check_formats(",".join(config.formats), config.layout)
     layout = readable(config.layout or WriterOptions(), formats)
-    settings: dict[str, object] = {"card": _find_card(config), "model": asdict(config.model)}
+    card = _find_card(config)
+    settings: dict[str, object] = {
+        "card": card and card.rstrip(os.sep),
+        "model": asdict(config.model),
+    }
     settings |= {
         "examples": config.examples,
         "formats": tuple(formats),
@@ -151,5 +156,6 @@ def _find_card(config: TranscribeConfig) -> str | None:
     """Return the model's card, or the training run it comes from; None if it has neither."""
     checkpoints = config.common.assets.prev_checkpoint_dir
     if checkpoints is not None and "checkpoint" in str(config.model.name):
-        return str(checkpoints.parent)  # fairseq2 names these cards last_checkpoint and the like
+        # fairseq2 names these cards last_checkpoint and the like.
+        return f"{checkpoints.parent}{os.sep}"
     return config.model.name

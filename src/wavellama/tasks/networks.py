@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import final
+from typing import cast, final
 
 import torch
 from fairseq2.data.tokenizers import Tokenizer
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import override
 
+from wavellama.checkpoints.hub import check_recognises
 from wavellama.decoding.ctc import ctc_generate, ctc_head_generate
 from wavellama.errors import ConfigError
 from wavellama.model.loss import Objective, TrainingLoss
@@ -203,12 +204,8 @@ def as_network(model: Module) -> Network:
     """
     if isinstance(model, Wav2Vec2LlamaModel):
         return LlamaNetwork(model)
-    if isinstance(model, Wav2Vec2AsrModel):
-        return CtcNetwork(model)
-    raise ConfigError(
-        f"A {type(model).__name__} does not recognise speech; need a model of the family"
-        " wav2vec2_llama or wav2vec2_asr."
-    )
+    check_recognises(type(model))
+    return CtcNetwork(cast("Wav2Vec2AsrModel", model))
 
 
 def model_device(model: Module) -> torch.device:

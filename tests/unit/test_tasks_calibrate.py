@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import arch_config, golden_model, golden_tokenizer, tiny_model
+from tests.fakes_checkpoints import write_run
 from wavellama import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.checkpoints import hub
-from wavellama.decoding.confidence import Confidence, fit_confidence
+from wavellama.checkpoints.hub import find_model
 from wavellama.errors import ConfigError, DataError, UnknownNameError
 from wavellama.metrics.confidence import right_words, score_confidences
 from wavellama.search.types import Hypothesis
@@ -31,12 +31,13 @@ from wavellama.tasks.calibrate import (
     calibrate,
     check_decoder,
     compare,
+    fit_confidence,
     recognise_words,
     save_confidence,
     score_words,
 )
 from wavellama.tasks.reliability import draw_reliability
-from wavellama.transcript.calibration import read_confidence, to_json
+from wavellama.transcript.calibration import Confidence, read_confidence, to_json
 
 LOGPROBS = st.floats(-50.0, 0.0)
 
@@ -345,30 +346,22 @@ def test_broken_files_are_told(tmp_path: Path, text: str, message: str) -> None:
     assert str(path) in str(caught.value)
 
 
-def test_a_run_and_a_card_have_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "checkpoints" / "step_1").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "model.yaml").touch()
-    assert hub.load_confidence(str(tmp_path)) == Confidence()
+def test_a_run_and_a_card_have_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert read_stored(str(tmp_path)) == Confidence()
     (tmp_path / "confidence.json").write_text(to_json(Confidence(3.0, 1.0)))
-    assert hub.load_confidence(str(tmp_path)) == Confidence(3.0, 1.0)
+    assert read_stored(str(tmp_path)) == Confidence(3.0, 1.0)
     base = AssetCard("base", {"model_family": "x", "confidence": {"temperature": 2, "bias": -1}})
-    cards = {
-        "derived": AssetCard("derived", {}, base),
-        "plain": AssetCard("plain", {}),
-        "broken": AssetCard("broken", {"confidence": 1.5}),
-    }
-    monkeypatch.setattr(hub, "_find_card", cards.__getitem__)
-    assert hub.load_confidence("derived") == Confidence(2.0, -1.0)
-    assert hub.load_confidence("plain") == Confidence()
+    assert read_stored(AssetCard("derived", {}, base)) == Confidence(2.0, -1.0)
+    assert read_stored(AssetCard("plain", {})) == Confidence()
     with pytest.raises(ConfigError, match=r"in the card broken must be a mapping.* is 1\.5"):
-        hub.load_confidence("broken")
-
-
-def test_an_unknown_card_is_an_error() -> None:
-    with pytest.raises(UnknownNameError, match="no_such_card"):
-        hub.load_confidence("no_such_card")
+        read_stored(AssetCard("broken", {"confidence": 1.5}))
 
 
 def test_published_cards_have_no_calibration() -> None:
-    assert hub.load_confidence("omniASR_LLM_300M") == Confidence()
+    assert read_stored("omniASR_LLM_300M") == Confidence()
     assert torch.get_default_dtype() == torch.float32
+
+
+def read_stored(name: AssetCard | str) -> Confidence:
+    return find_model(name).read_confidence()
