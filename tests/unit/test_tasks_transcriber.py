@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 import pytest
 import torch
 from fairseq2.data.tokenizers import load_tokenizer
+from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.generation import GenerationCounters, SequenceGeneratorOutput
 from fairseq2.generation import Hypothesis as Fairseq2Hypothesis
 from fairseq2.nn import BatchLayout
@@ -17,11 +19,14 @@ from fairseq2.recipe import RecipeContext
 from torch import Tensor
 
 from tests.fakes import make_batch, make_waveforms, tiny_model
+from wavellama import Hypothesis
 from wavellama.data.utterance import Utterance
-from wavellama.errors import ConfigError
+from wavellama.errors import BatchError, ConfigError
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.tasks.output import to_record
 from wavellama.tasks.transcriber import Transcription, create_transcriber
+
+HYPOTHESIS: Final = Hypothesis([7], -1.0, [-1.0], True, "eos")
 
 
 @dataclass
@@ -104,3 +109,23 @@ def test_what_four_tensors_cannot_carry_is_named(
     context = FakeContext(tiny_model(arch=arch), FourTensors(), langs)
     with pytest.raises(ConfigError, match=f"FourTensors has no .* the model reads {unheard}, too"):
         create_transcriber(cast("RecipeContext", context), "dev")
+
+
+@pytest.mark.parametrize("rows", [[], [[], []], [[HYPOTHESIS], []], [[HYPOTHESIS]] * 3])
+def test_a_row_without_hypotheses_is_named(rows: list[list[Hypothesis]]) -> None:
+    generator = SimpleNamespace(generate_batch=lambda batch: rows)
+    with pytest.raises(BatchError, match=r"rows with hypotheses for 2 utterances"):
+        transcribe(FakeContext(tiny_model(arch="tiny_lid"), generator))
+
+
+def test_a_generator_of_batches_is_given_the_metadata() -> None:
+    given: list[Any] = []
+
+    def generate_batch(batch: Seq2SeqBatch) -> list[list[Hypothesis]]:
+        given.append(batch.example)
+        return [[HYPOTHESIS], [HYPOTHESIS]]
+
+    generator = SimpleNamespace(generate_batch=generate_batch)
+    rows = transcribe(FakeContext(tiny_model(arch="tiny_lid"), generator))
+    assert [row.hypothesis for row in rows] == [HYPOTHESIS, HYPOTHESIS]
+    assert given[0]["lang"] == [None, None]

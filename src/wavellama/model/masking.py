@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Final, Protocol
 
@@ -111,14 +111,8 @@ def create_standard_masker(model_dim: int, config: StandardMaskerConfig) -> Wav2
 
 def standard_masker_config(config: Wav2Vec2AsrConfig) -> StandardMaskerConfig:
     """Return the masking that a model configuration describes."""
-    return StandardMaskerConfig(
-        temporal_mask_span_len=config.temporal_mask_span_len,
-        max_temporal_mask_prob=config.max_temporal_mask_prob,
-        min_num_temporal_mask_spans=config.min_num_temporal_mask_spans,
-        spatial_mask_span_len=config.spatial_mask_span_len,
-        max_spatial_mask_prob=config.max_spatial_mask_prob,
-        min_num_spatial_mask_spans=config.min_num_spatial_mask_spans,
-    )
+    names = [field.name for field in fields(StandardMaskerConfig)]
+    return StandardMaskerConfig(**{name: getattr(config, name) for name in names})
 
 
 class MaskerFactory(Protocol):

@@ -21,7 +21,7 @@ from uuid import uuid4
 from wavellama.audio.sources import is_pipe
 from wavellama.errors import ConfigError
 from wavellama.pipeline.sources import STANDARD_INPUT, SourceFile, free_stem
-from wavellama.transcript.records import write_jsonl
+from wavellama.transcript.records import write_json
 from wavellama.transcript.types import Transcript
 from wavellama.transcript.writers import Formats, WriterOptions
 
@@ -299,7 +299,7 @@ def _is_json(line: bytes) -> bool:
 
 def _to_line(transcript: Transcript, stem: PurePath, path: str) -> str:
     """Return a transcript as a line of the journal, which also says where everything lies."""
-    record = write_jsonl(transcript, WriterOptions()).removesuffix("}\n")
+    record = write_json(transcript, WriterOptions()).removesuffix("}\n")
     place = json.dumps({"stem": str(stem), "path": path})
     return f"{record}, {place[1:]}\n"
 

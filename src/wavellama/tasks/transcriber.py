@@ -18,7 +18,7 @@ from fairseq2.recipe import RecipeContext
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.utterance import Utterance
 from wavellama.decoding.generator import BEAM_GENERATOR
-from wavellama.errors import ConfigError
+from wavellama.errors import BatchError, ConfigError
 from wavellama.search.types import Hypothesis
 from wavellama.tasks.config import InferenceConfig
 from wavellama.tasks.networks import Network, as_network
@@ -106,7 +106,10 @@ class Transcriber:
         self.systems += ["ctc_"] if network.has_ctc else []
 
     def transcribe(self, batch: Seq2SeqBatch) -> list[Transcription]:
-        """Return the best transcription of each row."""
+        """Return the best transcription of each row.
+
+        :raises BatchError: the generator leaves out a row.
+        """
         columns = cast("Mapping[str, list[Any]]", batch.example)
         best = self._decoder_best(batch)
         ctc = self._ctc_best(batch)
@@ -127,7 +130,13 @@ class Transcriber:
     def _decoder_best(self, batch: Seq2SeqBatch) -> list[Any]:
         if self._generator is None:
             return [None] * batch.num_examples
-        return [row[0] for row in self._generator.generate_batch(batch)]
+        rows = self._generator.generate_batch(batch)
+        if len(rows) != batch.num_examples or not all(rows):
+            raise BatchError(
+                f"The generator has {sum(map(bool, rows))} rows with hypotheses for"
+                f" {batch.num_examples} utterances; it must return at least one for each."
+            )
+        return [row[0] for row in rows]
 
     def _ctc_best(self, batch: Seq2SeqBatch) -> Sequence[list[int] | None]:
         return (

@@ -11,7 +11,7 @@ from wavellama.errors import ConfigError, UnknownNameError
 from wavellama.plugins import load_object, registered
 from wavellama.transcript.options import READABLE, WriterOptions
 from wavellama.transcript.pieces import clean_text
-from wavellama.transcript.records import write_json, write_jsonl
+from wavellama.transcript.records import write_json
 from wavellama.transcript.subtitles import write_srt, write_vtt
 from wavellama.transcript.types import Segment, Transcript
 from wavellama.units import seconds_to_ms
@@ -68,7 +68,7 @@ FORMATS: Final[Formats] = MappingProxyType(
         "vtt": Format(write_vtt, is_subtitle=True),
         "tsv": Format(write_tsv),
         "json": Format(write_json),
-        "jsonl": Format(write_jsonl, is_line_based=True),
+        "jsonl": Format(write_json, is_line_based=True),
     }
 )
 """The formats of this package; no other package can replace one."""
