@@ -1,26 +1,83 @@
-"""Files that are either complete or not there, and their checksums."""
+"""Files that are either complete or not there, their checksums, and who may write them."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import IO, Any, Final
+from uuid import uuid4
+
+ODD_NAMES: Final = "surrogateescape"
+"""How names of files that are not UTF-8 are kept as they are."""
+
+_CANNOT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP})
+"""The errors of file systems that know no such thing as a folder to be written."""
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place when the block succeeds."""
+    """Give a temporary path beside ``path`` that takes its place when the block succeeds.
+
+    It may become a file or a folder. What a failed block has written is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    yield part
-    part.replace(path)
+    # A name of its own on all machines that share the folder, and short: names have a limit.
+    part = path.with_name(f".wavellama-{uuid4().hex}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file at once or not at all."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+    """Write a UTF-8 text file that is complete or not there, also after a power cut."""
+    with (
+        replacing(path) as part,
+        part.open("x", encoding="utf-8", errors=ODD_NAMES, newline="\n") as file,
+    ):
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_names(folder: Path) -> None:
+    """Have the names of a folder's files written to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as ex:
+        if ex.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def lock(file: IO[Any], *, wait: bool = False) -> None:
+    """Lock an open file against all others, in this process too, until it is closed.
+
+    Where the file system knows no locks, a warning is logged.
+
+    :param wait: whether to wait until nobody else has it.
+    :raises BlockingIOError: somebody else has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as ex:  # some network file systems
+        _log.warning("%s cannot be locked (%s): start one command at a time.", file.name, ex)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -17,7 +17,6 @@ import pytest
 from wavellama.corpora.deb import ar_members, unpack
 from wavellama.corpora.packages import DEBIAN_SPEECH, download, find_packages
 from wavellama.errors import DataError
-from wavellama.files import replacing
 
 COMPRESS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "": bytes,
@@ -75,25 +74,9 @@ def test_a_damaged_package_leaves_no_folder(tmp_path: Path, cut: int) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_an_interruption_left_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / ".out.part/old.txt").mkdir(parents=True)
-    unpack(make_deb(tmp_path / "p.deb", {"a.txt": b"x"}), tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.txt"]
-
-
 def test_members_of_odd_length() -> None:
     file = io.BytesIO(b"!<arch>\n" + _member("a/", b"odd") + _member("b", b"even"))
     assert list(ar_members(file)) == [("a", b"odd"), ("b", b"even")]
-
-
-def test_a_file_is_complete_or_absent(tmp_path: Path) -> None:
-    target = tmp_path / "deep" / "file"
-    with pytest.raises(OSError, match="No such"), replacing(target) as part:
-        part.with_name("missing").read_text()
-    assert not target.exists()
-    with replacing(target) as part:
-        part.write_text("whole")
-    assert [path.name for path in target.parent.iterdir()] == ["file"]
 
 
 @pytest.fixture

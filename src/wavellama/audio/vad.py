@@ -174,7 +174,8 @@ class _Network:
 def _load_network() -> _Network:
     """Return the network of the installed silero-vad.
 
-    Only its weights are read: importing the package would set the number of torch's threads.
+    Only its weights are read: importing the package would set the number of torch's threads. Where
+    they lie is no public matter, so pyproject.toml allows the known major version alone.
 
     :raises ConfigError: silero-vad is not installed.
     """

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -26,6 +24,7 @@ from wavellama.checkpoints.interop import rename_fairseq1
 from wavellama.checkpoints.reading import find_checkpoint_file, open_checkpoint
 from wavellama.checkpoints.trained_run import read_run
 from wavellama.errors import CheckpointError, ConfigError
+from wavellama.files import replacing
 
 Writer: TypeAlias = Callable[[dict[str, Tensor], Path], None]
 
@@ -53,8 +52,12 @@ def convert_checkpoint(source: Path, target: Path) -> int:
         raise ConfigError(f"{target} must end in {' or '.join(WRITERS)}, which tells its format.")
     weights = _check_tensors(source, rename_fairseq1(_read(source)))
     try:
-        with _complete(target) as file:
+        target.parent.stat()  # a folder that is not there was not meant
+        with replacing(target) as file:
+            file.touch()
+            mode = file.stat().st_mode  # of new files; safetensors makes them private
             write(weights, file)
+            file.chmod(mode)
     except (OSError, RuntimeError, SafetensorError) as ex:
         reason = getattr(ex, "strerror", None) or str(ex).strip().partition("\n")[0]
         raise CheckpointError(f"{target} cannot be written: {reason}.") from None
@@ -98,17 +101,3 @@ def _check_tensors(source: Path, weights: Mapping[str, object]) -> dict[str, Ten
     if not tensors:
         raise CheckpointError(f"{source} holds no tensors.")
     return tensors
-
-
-@contextmanager
-def _complete(target: Path) -> Iterator[Path]:
-    """Give a name to write to, which becomes ``target`` if nothing fails."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    draft.touch()
-    mode = draft.stat().st_mode  # what the user wants of new files; safetensors makes them private
-    try:
-        yield draft
-        draft.chmod(mode)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)

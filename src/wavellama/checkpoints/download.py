@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlparse
 from urllib.request import Request, urlopen
 
 from fairseq2.utils.progress import ProgressReporter
-from filelock import FileLock
 
 from wavellama.errors import CheckpointError
+from wavellama.files import lock
 
 _TIMEOUT_SECS: Final = 60.0
 _BLOCK_BYTES: Final = 1 << 18
@@ -31,7 +31,8 @@ def download(url: str, folder: Path, progress: ProgressReporter) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     part, staging = (folder.with_name(folder.name + suffix) for suffix in (".part", ".staging"))
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
+    with folder.with_name(f"{folder.name}.lock").open("a") as guard:
+        lock(guard, wait=True)
         if folder.exists():  # another process was faster
             return
         name = _Transfer(url, part).run(progress)

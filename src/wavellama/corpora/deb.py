@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import shutil
 import tarfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -29,7 +28,6 @@ def unpack(package: Path, folder: Path) -> None:
     :raises DataError: the file is not a package, damaged, or compressed in an unknown way.
     """
     with replacing(folder) as part:
-        shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         try:
             _extract(_data_member(package), part)

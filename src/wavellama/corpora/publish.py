@@ -41,7 +41,6 @@ def export_clips(parts: Parts, folder: Path, suffix: str, export: Export) -> lis
 def link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the file system knows no links."""
     with replacing(target) as part:
-        part.unlink(missing_ok=True)
         try:
             os.link(source, part)
         except OSError:

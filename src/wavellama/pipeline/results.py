@@ -7,19 +7,16 @@ called, without suffix (``stem``), and which file it was (``path``, as seen from
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Final, NamedTuple, TextIO, final
-from uuid import uuid4
 
 from wavellama.audio.sources import is_pipe
 from wavellama.errors import ConfigError
+from wavellama.files import ODD_NAMES, lock, sync_names, write_text
 from wavellama.pipeline.sources import STANDARD_INPUT, SourceFile, free_stem
 from wavellama.transcript.records import write_json
 from wavellama.transcript.types import Transcript
@@ -27,16 +24,8 @@ from wavellama.transcript.writers import Formats, WriterOptions
 
 JOURNAL: Final = "transcripts.jsonl"
 
-ODD_NAMES: Final = "surrogateescape"
-"""How names of files that are not UTF-8 are kept as they are."""
-
 SETTINGS: Final = ".settings.json"
 """How the results of a folder were made."""
-
-_CANNOT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP})
-"""The errors of file systems that know no such thing as a folder to be written."""
-
-_log = logging.getLogger(__name__)
 
 
 @final
@@ -117,7 +106,7 @@ class ResultFolder:
             for name, chosen in self._formats.items():
                 path = stem.with_name(f"{stem.name}.{name}")
                 write_atomic(path, chosen.write(transcript, self._options))
-            _sync_names(stem.parent)
+            sync_names(stem.parent)
 
     def close(self) -> None:
         """Let others write into the folder.
@@ -139,7 +128,7 @@ def merge_journals(folder: Path, order: Sequence[str]) -> None:
     ordered = sorted(lines, key=lambda key: (places.get(key[0], len(places)), key))
     write_atomic(folder / JOURNAL, "".join(f"{lines[key]}\n" for key in ordered))
     with _writing(folder):
-        _sync_names(folder)
+        sync_names(folder)
         for path in folder.glob(f".*.{JOURNAL}"):
             path.unlink()
 
@@ -149,17 +138,8 @@ def write_atomic(path: Path, text: str) -> None:
 
     :raises ConfigError: it cannot be written; the disk is full, say.
     """
-    # A name of its own on all machines that share the folder, and short: names have a limit.
-    temporary = path.with_name(f".wavellama-{uuid4().hex}")
     with _writing(path):
-        try:
-            with temporary.open("x", encoding="utf-8", errors=ODD_NAMES) as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, text)
 
 
 @contextmanager
@@ -172,18 +152,6 @@ def _writing(path: Path) -> Iterator[None]:
             f"{path} cannot be written ({ex.strerror or ex}); choose another folder, or mend that"
             " and start again."
         ) from ex
-
-
-def _sync_names(folder: Path) -> None:
-    """Have the names of a folder's files written to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as ex:
-        if ex.errno not in _CANNOT_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 # Settings
@@ -242,15 +210,13 @@ def _open_journal(path: Path) -> TextIO:
     """
     journal = path.open("a", encoding="utf-8", errors=ODD_NAMES)
     try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(journal)
     except BlockingIOError:
         journal.close()
         raise ConfigError(
             f"Another process is writing into {path.parent}; wait until it has ended, or choose"
             " another output folder."
         ) from None
-    except OSError as ex:  # some network file systems
-        _log.warning("%s cannot be locked (%s): start one command at a time.", path, ex)
     return journal
 
 

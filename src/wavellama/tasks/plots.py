@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -15,6 +14,7 @@ from fairseq2.logging import log
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wavellama.files import replacing
 from wavellama.metrics.error_rates import Scores
 from wavellama.tasks.history import Row
 
@@ -72,9 +72,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     buffer = BytesIO()
     height = float(figure.get_figheight())
     figure.savefig(buffer, format="png", dpi=min(DPI, MAX_PIXELS / height))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    with replacing(path) as part:
+        part.write_bytes(buffer.getvalue())
 
 
 def draw_curves(
