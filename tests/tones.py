@@ -38,6 +38,18 @@ FILTER_BANKS: dict[str, Any] = {
 }
 """Overrides of ``tiny``: frames of 40 ms."""
 
+LOG_MEL: dict[str, Any] = {
+    "ctc_head": True,
+    "wav2vec2_asr_config": {
+        "encoder_config": {
+            "use_log_mel": True,
+            "num_fbank_channels": 8,
+            "pos_encoder_type": "sinusoidal",
+        }
+    },
+}
+"""Overrides of ``tiny``: Whisper's front end and positions, frames of 20 ms."""
+
 
 @dataclass(frozen=True)
 class SpokenWord:

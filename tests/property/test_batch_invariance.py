@@ -26,6 +26,7 @@ from tests.property.strategies import (
     sizes,
     utterances,
 )
+from tests.tones import LOG_MEL
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generate
 
 CONFORMER = {
@@ -123,8 +124,10 @@ def test_logits(data: st.DataObject, shape: Sizes, rows: Utterances) -> None:
         assert_rows_close(together.logits[place, :length], alone.logits[0])
 
 
-@pytest.fixture(scope="module", params=["conformer_6m", "transformer_4m"])
+@pytest.fixture(scope="module", params=["conformer_6m", "transformer_4m", "log mel"])
 def fbank_model(request: pytest.FixtureRequest) -> Wav2Vec2LlamaModel:
+    if request.param == "log mel":
+        return create_model(arch_config("tiny", LOG_MEL))
     return create_model(arch_config(request.param, CONFORMER))
 
 

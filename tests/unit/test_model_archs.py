@@ -195,7 +195,10 @@ def test_an_architecture_is_a_fresh_object_each_time() -> None:
     assert _llama("tiny").wav2vec2_asr_config.encoder_config.model_dim == 32
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_lid", "conformer_6m", "transformer_4m"])
+OURS = ["tiny", "tiny_lid", "conformer_6m", "transformer_4m", "whisper_base"]
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_our_own_architectures_are_consistent(name: str) -> None:
     assert not _llama(name).validate().has_error()
 

@@ -24,7 +24,7 @@ def _fresh_memory_holds_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("arch", ["tiny_lid", "transformer_4m", "conformer_6m"])
+@pytest.mark.parametrize("arch", ["tiny_lid", "transformer_4m", "conformer_6m", "whisper_base"])
 @pytest.mark.parametrize("how", ["one process or DDP", "FSDP"])
 def test_buffers_that_no_checkpoint_holds_are_computed(arch: str, how: str) -> None:
     config = arch_config(arch)

@@ -75,7 +75,9 @@ def _llama_config(name: str, resolver: DependencyResolver) -> Wav2Vec2LlamaConfi
     row = resolve_row("wav2vec2_llama", name)
     config = Wav2Vec2LlamaConfig()
     if "asr" in row:
-        config.wav2vec2_asr_config = get_config(resolver, Wav2Vec2AsrConfig, row["asr"])
+        asr = get_config(resolver, Wav2Vec2AsrConfig, row["asr"])
+        plain: Any = StandardValueConverter().unstructure(asr)
+        config = _override(config, {"wav2vec2_asr_config": plain})
     if row.get("template") != "none":
         row = _merge(arch_table()["templates"]["wav2vec2_llama"], row)
     config = _override(config, row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import TypeGuard, final
 
 import torch
 from fairseq2.data.tokenizers import TokenEncoder, VocabularyInfo
@@ -24,15 +24,21 @@ from fairseq2.models.transformer_lm import (
     TransformerLMDecoder,
     TransformerLMDecoderLayer,
 )
-from fairseq2.models.wav2vec2 import Wav2Vec2EncoderConfig, Wav2Vec2EncoderFactory, Wav2Vec2Masker
-from fairseq2.nn import Linear, PositionEncoder, StandardEmbedding
+from fairseq2.models.wav2vec2 import (
+    Wav2Vec2EncoderConfig,
+    Wav2Vec2EncoderFactory,
+    Wav2Vec2Frontend,
+    Wav2Vec2Masker,
+)
+from fairseq2.nn import Linear, PositionEncoder, SinusoidalPositionEncoder, StandardEmbedding
 from fairseq2.utils.validation import StandardObjectValidator
+from torch.nn import Identity
 from torch.nn.init import trunc_normal_, zeros_
 from typing_extensions import override
 
-from wavellama.model.config import Wav2Vec2LlamaConfig
-from wavellama.model.features import FilterBankExtractor
+from wavellama.model.config import EncoderConfig, Wav2Vec2LlamaConfig
 from wavellama.model.masking import create_standard_masker, standard_masker_config
+from wavellama.model.mel import FilterBankExtractor, LogMelExtractor
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.text_encoder import CardTokenEncoder
 from wavellama.text.languages import language_table
@@ -166,8 +172,22 @@ class EncoderFactory(Wav2Vec2EncoderFactory):
         self._encoder_config = config
 
     @override
+    def create_encoder_frontend(self) -> Wav2Vec2Frontend:
+        config, frontend = self._encoder_config, super().create_encoder_frontend()
+        if _uses_log_mel(config):
+            # Whisper has none; fairseq2 always makes one, and does nothing but call it.
+            frontend.post_extract_layer_norm = Identity()  # type: ignore[assignment]
+        if config.pos_encoder_type == "sinusoidal":
+            frontend.pos_encoder = SinusoidalPositionEncoder(config.model_dim, config.max_seq_len)
+        return frontend
+
+    @override
     def create_feature_extractor(self) -> SequenceFeatureExtractor:
         config = self._encoder_config
+        if _uses_log_mel(config):
+            return LogMelExtractor(
+                config.num_fbank_channels, config.feature_dim, config.log_mel_gain
+            )
         if config.use_fbank:
             return FilterBankExtractor(config.num_fbank_channels, config.fbank_stride)
         return super().create_feature_extractor()
@@ -178,6 +198,10 @@ class EncoderFactory(Wav2Vec2EncoderFactory):
         return ConformerConvolution(
             config.model_dim, config.depthwise_conv_kernel_size, norm_type="layer_norm"
         )
+
+
+def _uses_log_mel(config: Wav2Vec2EncoderConfig) -> TypeGuard[EncoderConfig]:
+    return isinstance(config, EncoderConfig) and config.use_log_mel
 
 
 @final

@@ -1,15 +1,11 @@
-"""Log-mel filter banks computed from the waveform inside the model.
+"""From waveforms to the features that a masker may act on, and from frames to stacked frames.
 
-Raw convolutions cost five to thirty times as much on a CPU; computing the filter banks here keeps
-``embed_audio`` a function of the waveform for every architecture.
-
-Shapes: N rows, T samples, F windows, C mel channels, S frames, E encoder width.
+Shapes: N rows, T samples, S frames, E encoder width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, final
 
 import torch
 from fairseq2.models.feature_extractor import SequenceFeatureExtractor
@@ -19,89 +15,10 @@ from torch import Tensor
 from torch.nn import GroupNorm
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
-from torchaudio.functional import melscale_fbanks
-from typing_extensions import override
 
 from wavellama.errors import BatchError
-from wavellama.model.draws import Draws
-from wavellama.model.spectral import SpectralAugment
-from wavellama.units import MIN_SAMPLES, SAMPLE_RATE
-
-WINDOW: Final = 400
-"""Samples per window (25 ms)."""
-
-HOP: Final = 160
-"""Samples from one window to the next (10 ms)."""
-
-NUM_FFT: Final = 512
-
-FLOOR: Final = 1e-5
-"""Power below which the logarithm is cut off; the waveform has unit variance."""
-
-
-@final
-class FilterBankExtractor(SequenceFeatureExtractor):
-    """Turns waveforms into log-mel frames, ``stride`` windows stacked into one frame.
-
-    A window counts only if it lies entirely inside its row, so that padding never leaks into a
-    frame; the last frame is filled up with zeros where the windows run out.
-    """
-
-    window: Tensor
-    mel: Tensor
-
-    def __init__(self, num_channels: int, stride: int) -> None:
-        super().__init__()
-        self.num_channels = num_channels
-        self.stride = stride
-        self.register_buffer("window", torch.empty(WINDOW), persistent=False)
-        self.register_buffer("mel", torch.empty(NUM_FFT // 2 + 1, num_channels), persistent=False)
-        self.draws = Draws(seed=0)
-        self.augment: SpectralAugment | None = None
-        """Changes the spectrum in training."""
-        self.reset_non_persistent_buffers()
-
-    def reset_non_persistent_buffers(self) -> None:
-        """Compute the window and the filters, which no checkpoint holds."""
-        self.window.copy_(torch.hann_window(WINDOW, periodic=False))
-        with torch.device("cpu"):
-            mel = melscale_fbanks(
-                NUM_FFT // 2 + 1, 20.0, SAMPLE_RATE / 2, self.num_channels, SAMPLE_RATE
-            )
-        self.mel.copy_(mel)
-
-    def reset_parameters(self) -> None:
-        """Compute what a module without storage lacks after it got some; there are no weights."""
-        self.reset_non_persistent_buffers()
-
-    @override
-    def forward(self, seqs: Tensor, seqs_layout: BatchLayout) -> tuple[Tensor, BatchLayout]:
-        windows = seqs.float().unfold(1, WINDOW, HOP)  # (N, F, WINDOW)
-        spectrum = torch.fft.rfft(windows * self.window.float(), n=NUM_FFT)
-        power = spectrum.real.square() + spectrum.imag.square()  # (N, F, NUM_FFT / 2 + 1)
-        augment = self.augment if self.training else None
-        generator = self.draws.next_generator() if augment is not None else None
-        if augment is not None and generator is not None:
-            power = augment.warp(power, generator)
-        log_mel = (power @ self.mel.float()).clamp_min(FLOOR).log()  # (N, F, C)
-        num_windows = [(length - WINDOW) // HOP + 1 for length in seqs_layout.seq_lens]
-        if augment is not None and generator is not None:
-            log_mel = augment.mask(log_mel, num_windows, generator)
-        frames = self._stack(log_mel, num_windows).type_as(seqs)
-        seq_lens = [-(-count // self.stride) for count in num_windows]
-        return frames, BatchLayout.of(frames, seq_lens)
-
-    def _stack(self, log_mel: Tensor, num_windows: list[int]) -> Tensor:
-        counts = torch.tensor(num_windows, device=log_mel.device)
-        inside = torch.arange(log_mel.size(1), device=log_mel.device) < counts[:, None]
-        log_mel = log_mel * inside[:, :, None]
-        log_mel = pad(log_mel, (0, 0, 0, -log_mel.size(1) % self.stride))
-        # (N, S, stride * C)
-        return log_mel.reshape(log_mel.size(0), -1, self.stride * self.num_channels)
-
-    @override
-    def extra_repr(self) -> str:
-        return f"num_channels={self.num_channels}, stride={self.stride}"
+from wavellama.model.mel import MelExtractor
+from wavellama.units import MIN_SAMPLES
 
 
 def extract_by_row(
@@ -133,9 +50,9 @@ def extract_features(
     extractor = frontend.feature_extractor
     if extractor is None:
         raise ValueError("`encoder_frontend` must have a feature extractor.")
-    # Convolutions read the type of their weights; filter banks are computed in float32.
-    weight = next(extractor.parameters(), None)
-    seqs = seqs.float() if weight is None else seqs.to(weight.dtype)
+    # Convolutions read the type of their weights; mel spectra are computed in float32.
+    if not isinstance(extractor, MelExtractor):
+        seqs = seqs.to(next(extractor.parameters()).dtype)
     features, layout = extract_by_row(extractor, seqs, layout)
     return frontend.post_extract_layer_norm(features.to(dtype)), layout
 

@@ -12,7 +12,7 @@ from fairseq2.models.feature_extractor import SequenceFeatureExtractor
 from fairseq2.models.wav2vec2.feature_extractor import Wav2Vec2FeatureExtractor
 
 from wavellama.errors import ConfigError
-from wavellama.model.features import HOP, WINDOW, FilterBankExtractor
+from wavellama.model.mel import HOP, WINDOW, FilterBankExtractor, LogMelExtractor
 from wavellama.units import SAMPLE_RATE
 
 
@@ -30,17 +30,22 @@ class FrameGrid:
     """The shortest audio that gives a frame: less than ``field`` where the last frame may be
     filled up with zeros."""
 
+    begin: int = 0
+    """Where the field of the first frame begins; below 0 where it reaches out of the audio."""
+
     def num_frames(self, num_samples: int) -> int:
         """Return how many frames the front end computes from ``num_samples``."""
         return max(0, (num_samples - self.shortest) // self.stride + 1)
 
     def samples_of(self, begin: int, end: int) -> tuple[int, int]:
         """Return the samples from which the frames ``begin`` to ``end`` (excluded) are computed."""
-        return begin * self.stride, (end - 1) * self.stride + self.field
+        first, last = self.begin + begin * self.stride, self.begin + (end - 1) * self.stride
+        return max(first, 0), last + self.field
 
     def seconds(self, frame: float) -> float:
         """Return when a frame begins; the fraction of a frame lies within it."""
-        return (frame * self.stride + (self.field - self.stride) / 2) / SAMPLE_RATE
+        margin = self.begin + (self.field - self.stride) / 2
+        return (frame * self.stride + margin) / SAMPLE_RATE
 
 
 def frame_grid(extractor: SequenceFeatureExtractor | None) -> FrameGrid:
@@ -50,6 +55,9 @@ def frame_grid(extractor: SequenceFeatureExtractor | None) -> FrameGrid:
     """
     if isinstance(extractor, FilterBankExtractor):
         return FrameGrid(extractor.stride * HOP, (extractor.stride - 1) * HOP + WINDOW, WINDOW)
+    if isinstance(extractor, LogMelExtractor):
+        around = 2 * HOP + WINDOW // 2  # two convolutions over three windows, the second by steps
+        return FrameGrid(2 * HOP, 2 * around, HOP, -around)
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
         return _convolution_grid(extractor)
     raise ConfigError(

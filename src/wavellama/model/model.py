@@ -24,7 +24,6 @@ from wavellama.errors import BatchError, ConfigError, ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaStreamingConfig
 from wavellama.model.draws import Draws, keep_rows, token_noise
 from wavellama.model.features import (
-    FilterBankExtractor,
     check_seq_lens,
     extract_features,
     stack_frames,
@@ -37,6 +36,7 @@ from wavellama.model.inputs import (
     segment_inputs,
 )
 from wavellama.model.loss import Objective, TrainingLoss, ctc_sum, nll_sum
+from wavellama.model.mel import MelExtractor
 from wavellama.model.outputs import DecoderInputs, EmbeddedPrompt, ForwardOutput
 from wavellama.model.text_encoder import SegmentTextEncoder
 from wavellama.prompt.assemble import PromptRow, assemble
@@ -201,7 +201,7 @@ class Wav2Vec2LlamaModel(Module):
 
     def _all_draws(self) -> list[Draws]:
         extractor = self.encoder_frontend.feature_extractor
-        more = [extractor.draws] if isinstance(extractor, FilterBankExtractor) else []
+        more = [extractor.draws] if isinstance(extractor, MelExtractor) else []
         return [self.draws, *more]
 
     def embed_prompt(self, batch: AsrBatch) -> EmbeddedPrompt:

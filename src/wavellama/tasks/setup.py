@@ -13,8 +13,8 @@ from fairseq2.recipe.component import ComponentManager
 from torch.nn import Module
 
 from wavellama.errors import ConfigError
-from wavellama.model.features import FilterBankExtractor
 from wavellama.model.masking import MaskerFactory
+from wavellama.model.mel import MelExtractor
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.spectral import SpectralAugment
 from wavellama.tasks.config import FreezeSection, MaskerSection
@@ -48,7 +48,7 @@ def set_spectral_augment(model: AsrModule, augment: SpectralAugment) -> None:
     if augment == SpectralAugment():
         return
     extractor = model.encoder_frontend.feature_extractor
-    if not isinstance(extractor, FilterBankExtractor):
+    if not isinstance(extractor, MelExtractor):
         raise ConfigError(
             "`augment.spectral` changes filter banks, but this architecture reads raw waveforms;"
             " use `masker: {name: standard}` instead."

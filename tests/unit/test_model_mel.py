@@ -9,12 +9,20 @@ import torch
 from fairseq2.nn import BatchLayout
 
 from tests.fakes import make_batch, make_waveforms
-from wavellama.model.features import HOP, NUM_FFT, WINDOW, FilterBankExtractor
+from wavellama.model.mel import (
+    HOP,
+    NUM_FFT,
+    WINDOW,
+    FilterBankExtractor,
+    LogMelExtractor,
+    MelExtractor,
+)
+from wavellama.model.spectral import SpectralAugment
 from wavellama.units import SAMPLE_RATE
 
 
 def _extract(
-    extractor: FilterBankExtractor, lens: list[int], padding: float = 0.0
+    extractor: MelExtractor, lens: list[int], padding: float = 0.0
 ) -> tuple[torch.Tensor, list[int]]:
     seqs = make_batch(make_waveforms(lens, dtype=torch.float32), padding=padding).source_seqs
     frames, layout = extractor(seqs, BatchLayout.of(seqs, lens))
@@ -41,7 +49,7 @@ def test_a_window_that_overlaps_the_padding_does_not_count() -> None:
 
 
 def extractor_alone(
-    extractor: FilterBankExtractor, length: int, row: int
+    extractor: MelExtractor, length: int, row: int
 ) -> tuple[torch.Tensor, list[int]]:
     waveform = make_waveforms([3000, 1500], dtype=torch.float32)[row][None, :length]
     frames, layout = extractor(waveform, BatchLayout.of(waveform))
@@ -90,3 +98,39 @@ def test_it_can_be_built_on_the_meta_device() -> None:
     extractor.to_empty(device="cpu")
     extractor.reset_non_persistent_buffers()
     assert torch.equal(extractor.mel, FilterBankExtractor(8, 4).mel)
+
+
+def test_whispers_front_end_hears_a_row_as_if_silence_followed() -> None:
+    extractor = LogMelExtractor(8, 16, gain=0.1)
+    together, lens = _extract(extractor, [3000, 1500], padding=50.0)
+    assert lens == [9, 5]
+    for row, length in enumerate([3000, 1500]):
+        alone, (n,) = extractor_alone(extractor, length, row)
+        torch.testing.assert_close(together[row, :n], alone[0], atol=1e-6, rtol=0)
+
+
+def test_whispers_front_end_is_warped_and_masked_in_training_alone() -> None:
+    extractor, waveform = LogMelExtractor(8, 16, gain=0.1), torch.randn(1, 16_000)
+    layout = BatchLayout.of(waveform)
+    extractor.augment = SpectralAugment(max_warp=0.2, num_freq_masks=2, freq_mask_width=4)
+    plain = extractor.eval()(waveform, layout)[0]
+    assert torch.equal(plain, extractor(waveform, layout)[0])
+    extractor.train()
+    first, second = (extractor(waveform, layout)[0] for _ in range(2))
+    assert not torch.equal(first, plain)
+    assert not torch.equal(first, second)
+
+
+def test_the_gain_is_that_of_the_waveform() -> None:
+    """Weights that were trained on quiet waveforms hear a loud one with a small gain alike."""
+    waveform = torch.randn(1, 8000)
+    loud, quiet = LogMelExtractor(8, 16, gain=0.05), LogMelExtractor(8, 16, gain=1.0)
+    quiet.load_state_dict(loud.state_dict())
+    layout = BatchLayout.of(waveform)
+    torch.testing.assert_close(loud(waveform, layout)[0], quiet(waveform * 0.05, layout)[0])
+
+
+def test_silence_is_finite_in_whispers_front_end() -> None:
+    silence = torch.zeros(1, 4000)
+    frames, _ = LogMelExtractor(8, 16, gain=1.0)(silence, BatchLayout.of(silence))
+    assert torch.isfinite(frames).all()
