@@ -17,11 +17,11 @@ from fairseq2.models.transformer_lm import TransformerLMDecoder
 from fairseq2.models.wav2vec2 import Wav2Vec2Frontend, Wav2Vec2Masker
 from fairseq2.nn import BatchLayout, Linear, StandardEmbedding
 from torch import Tensor
-from torch.nn import Module
 
 from wavellama.batch import AsrBatch, BatchColumns, to_asr_batch
 from wavellama.errors import BatchError, ConfigError, ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaStreamingConfig
+from wavellama.model.copies import CopyableModule
 from wavellama.model.draws import Draws, keep_rows, token_noise
 from wavellama.model.features import (
     check_seq_lens,
@@ -47,7 +47,7 @@ from wavellama.text.languages import LanguageTable
 
 
 @final
-class Wav2Vec2LlamaModel(Module):
+class Wav2Vec2LlamaModel(CopyableModule):
     """A wav2vec 2.0 encoder whose frames, with text, are read by a Llama decoder."""
 
     def __init__(  # noqa: PLR0913  the specification fixes these parameters
