@@ -1,21 +1,28 @@
 """The composition root: everything that wavellama adds to fairseq2 is registered here.
 
 fairseq2 calls ``register`` through the entry point ``fairseq2.extension``. It turns a failing
-extension into one line of warning; a half-registered wavellama would fail later and elsewhere, so
-the failure is logged here in full before it is passed on.
+extension into one line of warning, which is right for those of other packages; a half-registered
+wavellama would fail later and elsewhere, so the failure is logged here in full before it is passed
+on, and ends the command line.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 
 from fairseq2.runtime.dependency import DependencyContainer
+
+from wavellama.plugins import MUST_REGISTER
 
 _log = logging.getLogger(__name__)
 
 
 def register(container: DependencyContainer) -> None:
-    """Register cards, families, architectures, components and metrics."""
+    """Register cards, families, architectures, components and metrics.
+
+    :raises SystemExit: this fails in the command line.
+    """
     try:
         _register_assets(container)
         _register_models(container)
@@ -23,8 +30,10 @@ def register(container: DependencyContainer) -> None:
         _register_components(container)
         _register_metrics(container)
         _register_errors(container)
-    except Exception:
+    except Exception as ex:
         _log.exception("wavellama could not register itself with fairseq2.")
+        if MUST_REGISTER in os.environ:
+            raise SystemExit(1) from ex
         raise
 
 

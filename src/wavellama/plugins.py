@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Final
 
 from wavellama.errors import ConfigError
+
+MUST_REGISTER: Final = "WAVELLAMA_MUST_REGISTER"
+"""The environment variable by which the command line says that it cannot do without wavellama."""
 
 
 def registered(group: str) -> dict[str, str]:

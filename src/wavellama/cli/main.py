@@ -17,11 +17,12 @@ from wavellama.cli.recipe import add_recipe_parser
 from wavellama.cli.streams import flush_output, prepare_streams
 from wavellama.cli.transcribe import add_transcribe_parser
 from wavellama.errors import WavellamaError
+from wavellama.plugins import MUST_REGISTER
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code: 0, 1 (it failed) or 2 (it was asked wrongly)."""
-    os.environ.setdefault("FAIRSEQ2_EXTENSION_TRACE", "1")  # a broken extension is an error
+    os.environ[MUST_REGISTER] = "1"
     prepare_streams()
     if not sys.stderr.isatty():  # where rich ends each progress bar with an empty line
         os.environ.setdefault("FAIRSEQ2_NO_PROGRESS", "1")
