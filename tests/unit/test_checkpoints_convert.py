@@ -57,6 +57,13 @@ def test_there_and_back(weights: Weights, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.pt", "b.safetensors", "c.pt"]
 
 
+def test_wrapped_weights_are_unwrapped(weights: Weights, tmp_path: Path) -> None:
+    compiled = {f"module._orig_mod.{name}": weight for name, weight in weights.items()}
+    torch.save({"state_dict": compiled, "epoch": 3}, tmp_path / "a.pt")
+    convert_checkpoint(tmp_path / "a.pt", tmp_path / "b.pt")
+    _holds(tmp_path / "b.pt", weights)
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_data_types_shared_and_strided_weights(suffix: str, tmp_path: Path) -> None:
     base = torch.arange(12.0).reshape(3, 4)

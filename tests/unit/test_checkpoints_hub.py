@@ -89,6 +89,10 @@ def test_an_encoder_is_refused_before_its_checkpoint_is_downloaded(
     message = "A Wav2Vec2Model does not recognise speech"
     with pytest.raises(ConfigError, match=message):
         ASRInferencePipeline("omniASR_W2V_300M")
+    Path("manifest.tsv").write_text("audio\ttext\tduration\n")
+    with pytest.raises(SystemExit, match="2"):
+        main(["data", "align", ".", "--out", "x.tsv", "--model", "omniASR_W2V_300M"])
+    assert message in capsys.readouterr().err
     for recipe in (("transcribe", "transcribe_files"), ("eval", "llm_eval")):
         with pytest.raises(SystemExit, match="2"):
             main(["recipe", "asr", *recipe, "--model", "omniASR_W2V_300M"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -53,6 +54,21 @@ def test_a_trainer_takes_one_stopper() -> None:
     assert trainer._early_stopper is stopper
     with pytest.raises(InvalidOperationError):
         set_early_stopper(trainer, stopper)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("fairseq2.recipe.cli", "def _handle_errors("),
+        ("fairseq2.recipe.cli", "unexpected error"),
+        ("fairseq2.recipe.internal.log", '"Environment Variables - '),
+        ("fairseq2.io", "self, file: Path"),
+    ],
+)
+def test_what_the_command_line_knows_of_fairseq2s(module: str, words: str) -> None:
+    """Functions and texts by which ``cli.failure`` tells what fairseq2 logs."""
+    import_module("fairseq2.recipe")
+    assert words in inspect.getsource(import_module(module))
 
 
 def test_hooks_on_attention_are_seen() -> None:

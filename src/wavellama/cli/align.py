@@ -52,10 +52,11 @@ def _create_aligner(model: str, tokenizer: str | None) -> Aligner:
     from fairseq2.data.tokenizers import load_tokenizer
 
     from wavellama.alignment.aligner import Aligner
-    from wavellama.checkpoints.hub import find_model
+    from wavellama.checkpoints.hub import check_recognises, find_model
     from wavellama.pipeline.inference import default_device
 
     source = find_model(model)
+    check_recognises(source.family.kls)
     return Aligner(
         source.load(device=default_device()),
         load_tokenizer(tokenizer) if tokenizer else source.load_tokenizer(),

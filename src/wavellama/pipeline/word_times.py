@@ -9,7 +9,7 @@ from fairseq2.data.tokenizers import Tokenizer
 
 from wavellama.alignment.aligner import Aligner
 from wavellama.alignment.errors import AlignmentError
-from wavellama.checkpoints.hub import find_model
+from wavellama.checkpoints.hub import check_recognises, find_model
 from wavellama.decoding.attention_times import attention_times
 from wavellama.decoding.examples import ExampleReader
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -44,6 +44,7 @@ def create_word_timer(
     if options.aligner is not None:
         device = next(model.parameters()).device
         source = find_model(options.aligner)
+        check_recognises(source.family.kls)
         return CtcWordTimer(Aligner(source.load(device=device).eval(), source.load_tokenizer()))
     if isinstance(model, Wav2Vec2LlamaModel) and model.ctc_head is None:
         return AttentionWordTimer(model)
