@@ -22,7 +22,7 @@ from wavellama.pipeline.results import (
 )
 from wavellama.pipeline.sources import SourceFile
 from wavellama.transcript.types import Segment, Transcript
-from wavellama.transcript.writers import WriterOptions, check_formats
+from wavellama.transcript.writers import WriterOptions, find_formats
 
 
 def source(name: str) -> SourceFile:
@@ -43,7 +43,7 @@ def transcript(name: str, text: str = "hello") -> Transcript:
 @contextmanager
 def open_folder(path: Path, rank: int | None = None, **settings: Any) -> Iterator[ResultFolder]:
     with closing(
-        ResultFolder(path, check_formats("txt,srt"), WriterOptions(), settings, rank)
+        ResultFolder(path, find_formats("txt,srt"), WriterOptions(), settings, rank)
     ) as folder:
         yield folder
 

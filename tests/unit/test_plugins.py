@@ -14,7 +14,7 @@ from wavellama.plugins import load_object, registered
 from wavellama.tasks.registry import load_recipe
 from wavellama.tasks.train import AsrTraining
 from wavellama.transcript.types import Transcript
-from wavellama.transcript.writers import FORMATS, check_formats, format_names, has_subtitles
+from wavellama.transcript.writers import FORMATS, find_formats, format_names, readable
 
 GOOD = """
 from wavellama import Format
@@ -56,9 +56,9 @@ def test_listing_imports_nothing() -> None:
 
 
 def test_a_format_of_another_package_is_one_like_ours() -> None:
-    formats = check_formats("shout,json", WriterOptions(max_line_width=9))
+    formats = find_formats("shout,json")
     assert list(formats) == ["shout", "json"]
-    assert has_subtitles(formats)
+    assert readable(WriterOptions(max_line_width=9), formats).max_line_width == 9
     transcript = Transcript(source="a", index=0, segments=(), duration=1.0)
     assert formats["shout"].write(transcript, WriterOptions()) == ""
 
@@ -73,19 +73,19 @@ def test_a_format_of_another_package_is_one_like_ours() -> None:
     ],
 )
 def test_a_broken_format_is_named_when_it_is_asked_for(name: str, reason: str) -> None:
-    assert list(check_formats("txt,shout")) == ["txt", "shout"], "the others work"
+    assert list(find_formats("txt,shout")) == ["txt", "shout"], "the others work"
     with pytest.raises(ConfigError, match=f"The format {reason}"):
-        check_formats(f"txt,{name}")
+        find_formats(f"txt,{name}")
 
 
 def test_no_package_replaces_ours() -> None:
-    assert check_formats("txt") == {"txt": FORMATS["txt"]}
+    assert find_formats("txt") == {"txt": FORMATS["txt"]}
     assert not isinstance(load_recipe("eval"), AsrTraining)
 
 
 def test_near_names_are_those_of_other_packages_too() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean shout.* Choose from txt.*, away\."):
-        check_formats("shuot")
+        find_formats("shuot")
 
 
 def test_a_broken_recipe_is_named_when_it_is_asked_for() -> None:

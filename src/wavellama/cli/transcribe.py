@@ -26,7 +26,7 @@ from wavellama.transcript.options import READABLE
 from wavellama.transcript.writers import (
     Formats,
     WriterOptions,
-    check_formats,
+    find_formats,
     format_names,
     has_subtitles,
     readable,
@@ -121,12 +121,11 @@ def _choose_layout(args: argparse.Namespace) -> tuple[Formats, WriterOptions]:
 
     :raises ConfigError: none of the formats can honour the options.
     """
-    formats = check_formats(args.format)
+    formats = find_formats(args.format)
     width, count = args.max_line_width, args.max_line_count
     if count is not None and width is None and has_subtitles(formats):
         width = READABLE.max_line_width
-    layout = readable(WriterOptions(width, count, args.highlight_words), formats)
-    return check_formats(args.format, layout), layout
+    return formats, readable(WriterOptions(width, count, args.highlight_words), formats)
 
 
 def _run(

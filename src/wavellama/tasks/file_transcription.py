@@ -23,7 +23,7 @@ from wavellama.pipeline.sources import SourceFile, find_files
 from wavellama.tasks.config import TranscribeConfig
 from wavellama.tasks.networks import as_network
 from wavellama.transcript.types import Transcript
-from wavellama.transcript.writers import WriterOptions, check_formats, readable
+from wavellama.transcript.writers import WriterOptions, find_formats, readable
 
 Transcriber: TypeAlias = Callable[[list[Path]], Iterator[Transcript]]
 
@@ -125,7 +125,7 @@ def create_file_transcription(context: RecipeContext, config: TranscribeConfig) 
 
 def _open_folder(context: RecipeContext, config: TranscribeConfig) -> ResultFolder:
     """Open the run's folder for this process."""
-    formats = check_formats(",".join(config.formats), config.layout)
+    formats = find_formats(",".join(config.formats))
     layout = readable(config.layout or WriterOptions(), formats)
     card = _find_card(config)
     settings: dict[str, object] = {

@@ -16,7 +16,7 @@ from wavellama.transcript.subtitles import write_srt, write_vtt
 from wavellama.transcript.types import Segment, Transcript
 from wavellama.units import seconds_to_ms
 
-__all__ = ["Format", "Formats", "WriterOptions", "check_formats", "format_names", "readable"]
+__all__ = ["Format", "Formats", "WriterOptions", "find_formats", "format_names", "readable"]
 
 ENTRY_POINT_GROUP: Final = "wavellama.formats"
 
@@ -27,8 +27,7 @@ class Format:
 
     write: Callable[[Transcript, WriterOptions], str]
     """Returns the contents of a file. Formats other than subtitles leave the options aside, so that
-    one set of options serves all formats of a run; ``check_formats`` refuses options that no format
-    of the run reads."""
+    one set of options serves all formats of a run; ``readable`` refuses those that none reads."""
 
     is_subtitle: bool = False
     """Whether it is laid out, so that the options mean something; words are then given times."""
@@ -79,25 +78,16 @@ def format_names() -> list[str]:
     return list({**FORMATS, **registered(ENTRY_POINT_GROUP)})
 
 
-def check_formats(names: str, options: WriterOptions | None = None) -> Formats:
+def find_formats(names: str) -> Formats:
     """Return the formats in a list with commas, each once.
 
-    :param options: with which they will be written.
     :raises UnknownNameError: a format is not known.
-    :raises ConfigError: there is no format, the package of one is broken, or there are options that
-        none of them can honour.
+    :raises ConfigError: there is no format, or the package of one is broken.
     """
     wanted = dict.fromkeys(name.strip() for name in names.split(",") if name.strip())
-    formats = {name: _find_format(name) for name in wanted}
-    if not formats:
+    if not wanted:
         raise ConfigError(f"{names!r} names no format: choose from {', '.join(format_names())}.")
-    if options not in (None, WriterOptions()) and not has_subtitles(formats):
-        subtitles = [name for name, known in FORMATS.items() if known.is_subtitle]
-        raise ConfigError(
-            f"{' and '.join(formats)} cannot honour line widths, line counts or highlighted words;"
-            f" only {' and '.join(subtitles)} can."
-        )
-    return formats
+    return {name: _find_format(name) for name in wanted}
 
 
 def has_subtitles(formats: Formats) -> bool:
@@ -108,8 +98,14 @@ def has_subtitles(formats: Formats) -> bool:
 def readable(layout: WriterOptions, formats: Formats) -> WriterOptions:
     """Return the layout with lines as viewers are used to them, where it does not say how long.
 
-    :param formats: without subtitles among them, there are no lines.
+    :raises ConfigError: there is a layout that none of the formats can honour.
     """
+    if not has_subtitles(formats) and layout != WriterOptions():
+        subtitles = [name for name, known in FORMATS.items() if known.is_subtitle]
+        raise ConfigError(
+            f"{' and '.join(formats)} cannot honour line widths, line counts or highlighted words;"
+            f" only {' and '.join(subtitles)} can."
+        )
     if layout.max_line_width is not None or not has_subtitles(formats):
         return layout
     return replace(READABLE, highlight_words=layout.highlight_words)
