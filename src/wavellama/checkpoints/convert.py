@@ -23,6 +23,12 @@ from wavellama.checkpoints.fetch import local_path
 from wavellama.checkpoints.interop import rename_fairseq1
 from wavellama.checkpoints.reading import find_checkpoint_file, open_checkpoint
 from wavellama.checkpoints.trained_run import read_run
+from wavellama.checkpoints.whisper import (
+    convert_whisper,
+    is_ctranslate2,
+    is_whisper,
+    read_ctranslate2,
+)
 from wavellama.errors import CheckpointError, ConfigError
 from wavellama.files import replacing
 
@@ -39,7 +45,8 @@ def convert_checkpoint(source: Path, target: Path) -> int:
     """Write the weights of ``source`` to ``target``, and return how many tensors they are.
 
     The target appears when it is complete, and replaces what had its name; weights keep their
-    data types. fairseq1's names become fairseq2's.
+    data types. fairseq1's names become fairseq2's; of a Whisper model, in any form that
+    is published, the encoder stays, with the names that it has in ours.
 
     :param source: a checkpoint file, the checkpoint of a training step, or the output directory of
         a training run, of which the best checkpoint is taken, or the last if there are no scores.
@@ -50,7 +57,7 @@ def convert_checkpoint(source: Path, target: Path) -> int:
     write = WRITERS.get(target.suffix)
     if write is None:
         raise ConfigError(f"{target} must end in {' or '.join(WRITERS)}, which tells its format.")
-    weights = _check_tensors(source, rename_fairseq1(_read(source)))
+    weights = _check_tensors(source, _rename(_read(source)))
     try:
         target.parent.stat()  # a folder that is not there was not meant
         with replacing(target) as file:
@@ -64,11 +71,15 @@ def convert_checkpoint(source: Path, target: Path) -> int:
     return len(weights)
 
 
+def _rename(weights: dict[str, object]) -> dict[str, object]:
+    return convert_whisper(weights) if is_whisper(weights) else rename_fairseq1(weights)
+
+
 def _read(source: Path) -> dict[str, object]:
     folder = _find_step(source) if source.is_dir() else source
     file = find_checkpoint_file(folder)
     if file is not None or not folder.is_dir():
-        return open_checkpoint(file or folder)
+        return _open(file or folder)
     if (folder / "pp_00" / "tp_01").exists():
         raise CheckpointError(f"{folder} is cut for tensor parallelism, which is not understood.")
     options = ModelCheckpointLoadOptions(gangs=create_fake_gangs(CPU), mmap=True)
@@ -76,6 +87,12 @@ def _read(source: Path) -> dict[str, object]:
         return dict(get_model_checkpoint_loader().lazy_load(folder, {}, options))
     except CorruptModelCheckpointError as ex:
         raise CheckpointError(str(ex)) from None
+
+
+def _open(file: Path) -> dict[str, object]:
+    if file.is_file() and is_ctranslate2(file):
+        return dict(read_ctranslate2(file))
+    return open_checkpoint(file)
 
 
 def _find_step(folder: Path) -> Path:

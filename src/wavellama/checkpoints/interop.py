@@ -96,13 +96,17 @@ def convert_ssl_state_dict(
     return rename_fairseq1(unwrap_state_dict(state_dict), post_norm)
 
 
+_WRAPPERS: Final = ("model", "state_dict", "model_state_dict")
+
+
 def unwrap_state_dict(state_dict: Mapping[str, object]) -> dict[str, object]:
     """Return the named tensors themselves.
 
-    A published checkpoint has them under ``model``, those of other trainers under ``state_dict``. A
-    wrapped module has ``module.`` before each name, a compiled one ``_orig_mod.`` where it stands.
+    A published checkpoint has them under ``model``, Whisper under ``model_state_dict``, and those
+    of other trainers under ``state_dict``. A wrapped module has ``module.`` before each name, a
+    compiled one ``_orig_mod.`` where it stands.
     """
-    inner = next((state_dict[key] for key in ("model", "state_dict") if key in state_dict), None)
+    inner = next((state_dict[key] for key in _WRAPPERS if key in state_dict), None)
     names = cast("Mapping[str, object]", inner) if isinstance(inner, Mapping) else state_dict
     return {
         str(name).replace("_orig_mod.", "").removeprefix("module."): value

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
+from fairseq2.device import Device
 from fairseq2.logging import log
 from fairseq2.models import load_model
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
@@ -12,6 +14,8 @@ from fairseq2.recipe import RecipeContext
 from fairseq2.recipe.component import ComponentManager
 from torch.nn import Module
 
+from wavellama.checkpoints.convert import WRITERS
+from wavellama.checkpoints.reading import open_checkpoint
 from wavellama.errors import ConfigError
 from wavellama.model.masking import MaskerFactory
 from wavellama.model.mel import MelExtractor
@@ -56,24 +60,35 @@ def set_spectral_augment(model: AsrModule, augment: SpectralAugment) -> None:
     extractor.augment = augment
 
 
-def copy_encoder(model: AsrModule, card: str) -> None:
-    """Copy front end and encoder of the card's model.
+def copy_encoder(model: AsrModule, source: str) -> None:
+    """Copy front end and encoder of a card's model, or from a file of ``wavellama asset convert``.
 
-    :raises ConfigError: the card's model has no such encoder, or one of another shape.
+    :raises ConfigError: there is no such encoder, or it has another shape.
+    :raises CheckpointError: the file cannot be read.
     """
-    source = load_model(card, device=model_device(model))
+    weights = _read_weights(source, model_device(model))
     for part in ("encoder_frontend", "encoder"):
-        theirs = getattr(source, part, None)
-        if not isinstance(theirs, Module):
-            raise ConfigError(f"`encoder_from`: the model of {card} has no `{part}`.")
+        own = {
+            name.removeprefix(f"{part}."): weight
+            for name, weight in weights.items()
+            if name.startswith(f"{part}.")
+        }
+        if not own:
+            raise ConfigError(f"`encoder_from`: there is no `{part}` in {source}.")
         try:
-            getattr(model, part).load_state_dict(theirs.state_dict())
+            getattr(model, part).load_state_dict(own)
         except RuntimeError as ex:
             reason = str(ex).splitlines()[1].strip()
             raise ConfigError(
-                f"`encoder_from`: the {part} of {card} does not fit this architecture: {reason}"
+                f"`encoder_from`: the {part} of {source} does not fit this architecture: {reason}"
             ) from ex
-    log.info("Encoder copied from {}.", card)
+    log.info("Encoder copied from {}.", source)
+
+
+def _read_weights(source: str, device: Device) -> Mapping[str, object]:
+    if Path(source).suffix in WRITERS:
+        return open_checkpoint(Path(source))
+    return load_model(source, device=device).state_dict()
 
 
 class Freezer:
