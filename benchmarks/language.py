@@ -45,6 +45,7 @@ from wavellama.data.utterance import Utterance
 from wavellama.decoding.language import detect_languages
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.text.languages import languages
+from wavellama.text.tags import script_name
 from wavellama.units import SAMPLE_RATE
 
 GREEDY = wavellama.Wav2Vec2LlamaBeamSearchConfig(nbest=1, max_new_tokens=200)
@@ -169,7 +170,7 @@ class Bench:
     def _fit_script(self, text: str) -> Scores:
         scripts = Counter(unicodedata.name(letter, "?").split()[0] for letter in text)
         table = languages()
-        return self._named(scripts[table[code].script_name.upper()] for code in self._codes)
+        return self._named(scripts[script_name(table[code].script).upper()] for code in self._codes)
 
     def _fit_letters(self, text: str) -> Scores:
         return self._named(self._letters[code].score(text) for code in self._codes)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Final
+
+FEW: Final = 5
+"""How many candidates for a language an error names at most."""
 
 
 class WavellamaError(Exception):
@@ -45,26 +49,19 @@ class UnknownNameError(WavellamaError):
 class UnknownLanguageError(WavellamaError):
     """A language code is not in the table of the model, or means several rows of it."""
 
-    def __init__(
-        self,
-        code: str,
-        near: list[str],
-        names: Mapping[str, str] | None = None,
-        *,
-        ambiguous: bool = False,
-    ) -> None:
-        """
-        :param near: the codes that may have been meant.
-        :param names: the names of the codes, where they are known.
-        """
-        self.code, self.near = code, near
-        labels = [f"{item} ({names[item]})" if names and item in names else item for item in near]
-        if ambiguous:
-            several = f"{', '.join(labels[:-1])} and {labels[-1]}"
-            super().__init__(f"{code!r} is the code of {several}: say which of them.")
+    def __init__(self, code: str, labels: Mapping[str, str], *, is_ambiguous: bool = False) -> None:
+        """:param labels: codes that may have been meant, best first, and what to call them."""
+        self.code, self.near = code, [*labels][:FEW]
+        named = [labels[code] for code in self.near]
+        if is_ambiguous:
+            num_more = len(labels) - len(named)
+            last = f"{num_more} more" if num_more else named.pop()
+            super().__init__(
+                f"{code!r} is the code of {', '.join(named)} and {last}: say which of them."
+            )
             return
         super().__init__(
-            f"{code!r} is not a known language code.{suggestion(labels)}"
+            f"{code!r} is not a known language code.{suggestion(named)}"
             " Codes look like eng_Latn: an ISO 639-3 code and a script."
         )
 

@@ -209,7 +209,7 @@ def test_causal_normalisation_is_another_result() -> None:
         ({"normalization": "whole"}, ConfigError, "clip or causal"),
         ({"lang": "deu_Latn", "languages": ("eng_Latn",)}, ConfigError, "choose one"),
         ({"lang": "german"}, UnknownLanguageError, "deu_Latn"),
-        ({"languages": ("deu_Latn", "xxx_Latn")}, UnknownLanguageError, "xxx_Latn"),
+        ({"languages": ("deu_Latn", "eng_Latin")}, UnknownLanguageError, "eng_Latn"),
         ({"script": "Latin"}, ConfigError, "Latn"),
         ({"hotwords": "Lovelace"}, ConfigError, r"write \('Lovelace',\), not 'Lovelace'"),
         ({"languages": "eng_Latn"}, ConfigError, r"write \('eng_Latn',\)"),

@@ -19,7 +19,7 @@ from wavellama.audio.load import AudioInput, load_audio, normalize
 from wavellama.data.words import Word
 from wavellama.errors import ConfigError
 from wavellama.model.loss import CTC_BLANK
-from wavellama.text.languages import language_table
+from wavellama.text.languages import check_code
 from wavellama.text.words import TextWord, split_words
 from wavellama.units import samples_to_seconds
 
@@ -41,7 +41,7 @@ def align(
         character that the tokenizer knows.
     :raises AudioError: the audio cannot be read.
     :raises ConfigError: the model cannot align, or the tokenizer is not its own.
-    :raises UnknownLanguageError: the language code is not known.
+    :raises UnknownLanguageError: the language is not given by a code.
     """
     return Aligner(model, tokenizer).align(audio, text, lang)
 
@@ -73,7 +73,7 @@ class Aligner:
         return self._align(waveform, *self._spell(text, lang))
 
     def _spell(self, text: str, lang: str | None) -> tuple[list[TextWord], Spelling]:
-        language_table().row(lang)
+        check_code(lang)
         words = split_words(text, lang)
         return words, self._speller.spell(words)
 

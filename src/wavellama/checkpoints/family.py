@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
 import torch
-from fairseq2.assets import AssetCard
+from fairseq2.assets import AssetCard, AssetConfigLoader
 from fairseq2.device import CPU
 from fairseq2.gang import Gangs, create_fake_gangs, get_current_gangs
 from fairseq2.model_checkpoint import (
@@ -50,6 +50,7 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import override
 
+from wavellama.checkpoints.card_config import CardConfigLoader
 from wavellama.checkpoints.fetch import CheckpointFetcher
 from wavellama.checkpoints.interop import (
     convert_ctc_state_dict,
@@ -168,6 +169,7 @@ class FamilyParts:
             checkpoint_loader=CheckedLoader(resolver.resolve(ModelCheckpointLoader)),
             supports_meta=True,
             restrict=True,
+            asset_config_loader=CardConfigLoader(resolver.resolve(AssetConfigLoader)),
             state_dict_converter=convert,
             shard_specs=None,
             compiler=self.compiler,

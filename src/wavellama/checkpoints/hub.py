@@ -21,6 +21,7 @@ from wavellama.checkpoints.trained_run import TrainedRun, read_run
 from wavellama.errors import ConfigError, UnknownNameError
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.text.languages import LanguageTable
 from wavellama.transcript.calibration import (
     CONFIDENCE_FILE,
     Confidence,
@@ -109,6 +110,17 @@ class ModelSource:
     def max_audio_secs(self) -> float | None:
         """The longest audio that a run trained on, in seconds; None where that is not known."""
         return None if self.run is None else self.run.max_audio_secs
+
+    @property
+    def languages(self) -> LanguageTable:
+        """The languages that the model knows, told without loading it; none if it takes none.
+
+        :raises ConfigError: the file of languages cannot be read.
+        """
+        config = self.family.get_model_config(self.card)
+        if isinstance(config, Wav2Vec2LlamaConfig):
+            return config.language_table
+        return LanguageTable({})
 
 
 def find_model(name: AssetCard | str) -> ModelSource:

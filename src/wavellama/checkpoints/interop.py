@@ -17,12 +17,15 @@ from fairseq2.models.utils.checkpoint import convert_fairseq_state_dict
 from fairseq2.models.wav2vec2 import Wav2Vec2Config
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig
 from torch import Tensor
+from torch.nn.init import trunc_normal_
 
 from wavellama.model.config import Wav2Vec2LlamaConfig
 
 _log = logging.getLogger(__name__)
 
 _MASKER: Final = "masker.temporal_mask_embed"
+
+_LANGUAGES: Final = "lang_embeddings.weight"
 
 _FRONTEND: Final = "encoder_frontend."
 _FEATURES: Final = _FRONTEND + "feature_extractor.layers."
@@ -63,11 +66,12 @@ def convert_state_dict(
 ) -> dict[str, object]:
     """Return the state dict of a decoder model.
 
-    Parts that the configuration asks for and the checkpoint lacks (masker embedding, CTC head)
-    start fresh; a masker that the configuration does not ask for is dropped, since it acts in
-    training only. Either is logged.
+    Parts that the configuration asks for and the checkpoint lacks (masker embedding, CTC head,
+    embeddings of languages that were appended) start fresh; a masker that the configuration does
+    not ask for is dropped, since it acts in training only. Each is logged.
     """
     state_dict = _fit_masker(unwrap_state_dict(state_dict), config.wav2vec2_asr_config)
+    _add_languages(state_dict, len(config.language_table) + 1)
     if config.ctc_head:
         head = torch.nn.Linear(
             config.wav2vec2_asr_config.encoder_config.model_dim, config.target_vocab_size
@@ -169,6 +173,22 @@ def _fit_masker(state_dict: dict[str, object], config: Wav2Vec2AsrConfig) -> dic
         _log.info("Leaving out %s: the model is configured without masking.", name)
         del state_dict[name]
     return state_dict
+
+
+def _add_languages(state_dict: dict[str, object], num_rows: int) -> None:
+    """Give languages that stand behind those of the checkpoint fresh embeddings."""
+    known = state_dict.get(_LANGUAGES)
+    if not isinstance(known, Tensor) or known.dim() != 2 or len(known) >= num_rows:
+        return
+    _log.warning(
+        "The checkpoint knows %d languages, the model %d: the last ones start from fresh weights.",
+        len(known) - 1,
+        num_rows - 1,
+    )
+    std = known.shape[1] ** -0.5
+    fresh = torch.empty(num_rows - len(known), known.shape[1])
+    trunc_normal_(fresh, 0.0, std, -3 * std, 3 * std)
+    state_dict[_LANGUAGES] = torch.cat([known, fresh.to(known)])
 
 
 def _add_missing(state_dict: dict[str, object], name: str, fresh: Tensor) -> None:

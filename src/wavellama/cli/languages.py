@@ -1,16 +1,16 @@
-"""The command ``languages``: the codes that the published models know."""
+"""The command ``languages``: the codes that the published models, or one model, know."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from wavellama.errors import suggestion
+from wavellama.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
-    from wavellama.text.languages import Language
+    from wavellama.text.languages import Language, LanguageTable
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -25,18 +25,26 @@ def add_languages_parser(subparsers: Subparsers) -> None:
         metavar="PATTERN",
         help="part of a code, a name or a script, in any case: deu, german, cyrillic",
     )
+    parser.add_argument(
+        "--model", metavar="CARD|DIR", help="those of one model (default: of the published ones)"
+    )
     parser.set_defaults(run=list_languages)
 
 
 def list_languages(args: argparse.Namespace) -> int:
-    """Print code, two-letter code, name, script and flag of each language that matches."""
-    from wavellama.text.languages import languages, nearest_languages
+    """Print code, two-letter code, name, script and flag of each language that matches.
 
-    found = [row for row in languages().values() if _matches(row, args.pattern)]
+    :raises ConfigError: the model takes no language.
+    """
+    from wavellama.text.lookup import fold
+
+    table, wanted = _table(args.model), fold(args.pattern)
+    rows = [_cells(table.lookup.describe(code)) for code in table]
+    found = [cells for cells in rows if any(wanted in fold(cell) for cell in cells[:-1])]
     if found:
         _print_rows(found)
         return 0
-    near = [languages()[code].label for code in nearest_languages(args.pattern, [*languages()])]
+    near = [table.lookup.describe(code).label for code in table.nearest(args.pattern)]
     print(
         f"error: no language has {args.pattern!r} in its code, name or script.{suggestion(near)}",
         file=sys.stderr,
@@ -44,19 +52,29 @@ def list_languages(args: argparse.Namespace) -> int:
     return 1
 
 
-def _matches(row: Language, pattern: str) -> bool:
-    from wavellama.text.languages import fold
+def _table(model: str | None) -> LanguageTable:
+    if model is None:
+        from wavellama.text.languages import language_table
 
-    wanted = fold(pattern)
-    fields = (row.code, row.two_letter, row.name, row.script, row.script_name)
-    return any(wanted in fold(field) for field in fields)
+        return language_table()
+    from wavellama.checkpoints.hub import model_languages
+
+    table = model_languages(model)
+    if not table:
+        raise ConfigError(f"The model {model} takes no language.")
+    return table
 
 
-def _print_rows(rows: Iterable[Language]) -> None:
-    cells = [
-        (row.code, row.two_letter, row.name, f"{row.script_name} ({row.script})") for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row, texts in zip(rows, cells, strict=True):
-        padded = [text.ljust(width) for text, width in zip(texts, widths, strict=True)]
-        print(*padded, "supported" if row.supported else "not supported", sep="  ")
+def _cells(row: Language) -> Sequence[str]:
+    from wavellama.text.tags import script_name, two_letter_code
+
+    script = f"{script_name(row.script)} ({row.script})" if row.script else ""
+    flag = "supported" if row.supported else "not supported"
+    return row.code, two_letter_code(row.code.split("_")[0]), row.name, script, flag
+
+
+def _print_rows(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for *cells, flag in rows:
+        padded = [text.ljust(width) for text, width in zip(cells, widths, strict=False)]
+        print(*padded, flag, sep="  ")

@@ -184,6 +184,7 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
     """Load the model.
 
     :raises ConfigError: the number of threads is not positive, or there is no such device.
+    :raises UnknownLanguageError: the model does not know a language that was given.
     """
     with ended_by_interrupt():
         import torch
@@ -196,7 +197,20 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
         torch.set_num_threads(args.threads)
     device = _find_device(args.device) if args.device else default_device()
     dtype = args.dtype or ("float32" if device.type == "cpu" else "bfloat16")
+    _check_languages(args.model, [args.lang, *(args.languages or ())])
     return ASRInferencePipeline(args.model, device=device, dtype=getattr(torch, dtype))
+
+
+def _check_languages(model: str, codes: Sequence[str | None]) -> None:
+    """Check the languages before the model is loaded; one that takes none says so itself.
+
+    :raises UnknownLanguageError: the model does not know one of them.
+    """
+    from wavellama.checkpoints.hub import model_languages
+
+    table = model_languages(model)
+    for code in codes if table else ():
+        table.row(code)
 
 
 def _find_device(name: str) -> torch.device:

@@ -43,6 +43,7 @@ class AsrDataset(ABC):
 
         :raises UnknownNameError: the split has nothing in one of the languages asked for.
         :raises DataError: no utterance of the split is within the limits of length.
+        :raises UnknownLanguageError: the model does not know a language of the split.
         """
         given = self._in_languages(split, options.languages)
         shortest, longest = options.min_audio_secs, options.max_audio_secs
@@ -61,6 +62,8 @@ class AsrDataset(ABC):
                 shortest,
                 longest,
             )
+        for lang in {u.lang for u in utterances} if options.model_languages else ():
+            options.model_languages.row(lang)
         return create_batch_reader(self.read_audio, utterances, tokenizer, gangs, options)
 
     def _in_languages(self, split: str, languages: Sequence[str]) -> Sequence[Utterance]:

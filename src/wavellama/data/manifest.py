@@ -24,7 +24,7 @@ from wavellama.data.utterance import Utterance
 from wavellama.data.words import parse_words, write_words
 from wavellama.errors import DataError, UnknownLanguageError, nearest, suggestion
 from wavellama.files import read_lines, write_text
-from wavellama.text.languages import language_table
+from wavellama.text.languages import is_code, language_table
 
 COLUMNS: Final = ("audio", "offset", "duration", "text", "lang", "speaker", "split", "words")
 """The columns, in the order in which they are written."""
@@ -283,13 +283,15 @@ def _seconds(row: Row, key: str) -> float | None:
 
 
 def _language(row: Row) -> str | None:
-    """Return the table's own code of the row's language."""
+    """Return the language of the row, by its published code if there is one."""
     lang = _optional(row, "lang")
     if lang is None:
         return None
     try:
         return language_table().resolve(lang)
     except UnknownLanguageError as ex:
+        if is_code(lang):  # some model may know it
+            return lang
         raise ValueError(f"has the unknown language {lang!r}.{suggestion(ex.near)}") from ex
 
 

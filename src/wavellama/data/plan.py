@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict
 
@@ -12,6 +12,7 @@ from fairseq2.datasets import SyncMode
 
 from wavellama.data.utterance import Utterance
 from wavellama.errors import DataError
+from wavellama.text.languages import LanguageTable
 from wavellama.units import seconds_to_samples
 
 ExampleSource: TypeAlias = Literal["speaker", "language"]
@@ -53,6 +54,9 @@ class ReaderOptions:
 
     examples_from: ExampleSource = "language"
     """Whether the examples of a row share its speaker or its language."""
+
+    model_languages: LanguageTable = field(default_factory=lambda: LanguageTable({}))
+    """The languages that the model knows; none if it reads none."""
 
     language_column: str = "lang"
     """The name of the metadata column of language codes, as the model reads it."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from pathlib import Path
+from typing import Final, Literal, cast
 
 from fairseq2.models.llama import LLaMAConfig
 from fairseq2.models.wav2vec2 import Wav2Vec2EncoderConfig
@@ -13,6 +15,7 @@ from fairseq2.utils.validation import Validatable, ValidationResult
 from wavellama.errors import WavellamaError
 from wavellama.prompt.syntax import Syntax
 from wavellama.prompt.syntaxes import ModelType, select_syntax
+from wavellama.text.languages import LanguageTable, is_code, language_table, read_codes
 from wavellama.units import MIN_SAMPLES
 
 WAV2VEC2_LLAMA_FAMILY: Final = "wav2vec2_llama"
@@ -206,6 +209,10 @@ class Wav2Vec2LlamaConfig(Validatable):
     language_column_name: str = "lang"
     """The column of the batch's metadata that holds language codes."""
 
+    languages: Path | list[str] | None = None
+    """The codes of the languages that the model knows, in the order of their embeddings: a list, or
+    a file with a code in each line, which is read at once. ``None``: the published ones."""
+
     context_text_only: bool = False
     """If ``True``, the context examples of ZERO_SHOT are text without audio."""
 
@@ -246,6 +253,11 @@ class Wav2Vec2LlamaConfig(Validatable):
     ctc_head: bool = False
     """If ``True``, the model has a CTC output layer on its encoder."""
 
+    def __post_init__(self) -> None:
+        """:raises ConfigError: the file of languages cannot be read."""
+        if isinstance(self.languages, Path | str):
+            self.languages = read_codes(Path(self.languages))
+
     def validate(self) -> ValidationResult:
         """Check that vocabularies, pad ids and the number of special tokens agree."""
         result = ValidationResult()
@@ -270,7 +282,21 @@ class Wav2Vec2LlamaConfig(Validatable):
             )
         self._validate_syntax(result)
         self._validate_indices(result)
+        self._validate_languages(result)
         return result
+
+    def _validate_languages(self, result: ValidationResult) -> None:
+        if self.languages is None:
+            return
+        codes = list(map(str, cast(list[str], self.languages)))
+        if not codes:
+            result.add_error("`languages` names no language.")
+        for code in codes:
+            if not is_code(code):
+                result.add_error(f"`languages` has {code!r}, which is no code such as eng_Latn.")
+        for code, count in Counter(map(str.lower, codes)).items():
+            if count > 1:
+                result.add_error(f"`languages` has {code} {count} times.")
 
     def _validate_indices(self, result: ValidationResult) -> None:
         size = self.target_vocab_size
@@ -294,11 +320,25 @@ class Wav2Vec2LlamaConfig(Validatable):
                 f"`n_special_tokens` is {self.n_special_tokens}, but the {syntax.name} syntax"
                 f" needs {len(syntax.special_tokens)}."
             )
+        if self.languages is not None and not syntax.needs_language:
+            result.add_error(f"`languages` is given, but the {syntax.name} syntax reads none.")
 
     @property
     def target_vocab_size(self) -> int:
         """The number of tokens that the model can emit."""
         return self.wav2vec2_asr_config.target_vocab_size
+
+    @property
+    def language_table(self) -> LanguageTable:
+        """The languages that the model knows, with their rows; empty where its syntax reads none.
+
+        :raises SyntaxNotAvailableError: this kind of model has no such form.
+        """
+        if not self.syntax.needs_language:
+            return LanguageTable({})
+        if self.languages is None:
+            return language_table()
+        return LanguageTable.of(cast(list[str], self.languages))
 
     @property
     def syntax(self) -> Syntax:

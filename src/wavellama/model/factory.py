@@ -1,4 +1,4 @@
-"""Builds the network from its configuration; reads no file but the packaged languages."""
+"""Builds the network from its configuration."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ from wavellama.model.masking import create_standard_masker, standard_masker_conf
 from wavellama.model.mel import FilterBankExtractor, LogMelExtractor
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.text_encoder import CardTokenEncoder
-from wavellama.text.languages import language_table
 
 
 def create_wav2vec2_llama_model(config: Wav2Vec2LlamaConfig) -> Wav2Vec2LlamaModel:
@@ -80,7 +79,7 @@ class Wav2Vec2LlamaFactory:
             lang_embeddings_p=config.lang_embeddings_p,
             language_column_name=config.language_column_name,
             lang_embeddings=self.create_lang_embeddings(),
-            lang_mapping=language_table() if config.syntax.needs_language else None,
+            lang_mapping=config.language_table,
             context_text_only=config.context_text_only,
             beam_search_config=config.beam_search_config,
             streaming_config=config.streaming_config,
@@ -119,10 +118,11 @@ class Wav2Vec2LlamaFactory:
 
     def create_lang_embeddings(self) -> StandardEmbedding | None:
         """Create the embedding of languages, where the syntax reads one."""
-        if not self._config.syntax.needs_language:
+        table = self._config.language_table
+        if not table:
             return None
         return StandardEmbedding(
-            len(language_table()) + 1, self._config.llama_config.model_dim, init_fn=_init_embedding
+            len(table) + 1, self._config.llama_config.model_dim, init_fn=_init_embedding
         )
 
     def create_final_proj(self) -> Linear:

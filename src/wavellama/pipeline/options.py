@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from wavellama.errors import ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.text.languages import language_table
+from wavellama.text.languages import check_code
 from wavellama.text.scripts import check_script
 
 Normalization: TypeAlias = Literal["clip", "causal"]
@@ -91,7 +91,7 @@ class TranscribeOptions:
     def __post_init__(self) -> None:
         """
         :raises ConfigError: a value is out of range, or one string stands for several.
-        :raises UnknownLanguageError: a language code is not known.
+        :raises UnknownLanguageError: a language is not given by a code.
         """
         self._keep_tuple("languages")
         self._keep_tuple("hotwords")
@@ -110,7 +110,7 @@ class TranscribeOptions:
                 f"`normalization` must be clip or causal, but is {self.normalization!r}."
             )
         for code in (self.lang, *self.languages):
-            language_table().row(code)
+            check_code(code)
         if self.script is not None:
             check_script(self.script)
 

@@ -100,6 +100,7 @@ class SplitReader:
             batch_audio_secs=max(40.0, self.max_audio_secs),
             num_examples=network.num_examples,
             language_column=network.language_column_name,
+            model_languages=network.languages,
             max_bad_share=MAX_BAD_SHARE,
         )
         reader = dataset.create_reader(self.split, tokenizer, create_fake_gangs(device), options)

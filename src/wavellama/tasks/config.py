@@ -118,6 +118,7 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
             num_examples=network.num_examples,
             examples_from=cast("ExampleSource", self.examples_from),
             language_column=network.language_column_name,
+            model_languages=network.languages,
             failures_path=output_dir / f"bad_audio.{split}.jsonl",
             max_bad_share=self.max_bad_share,
             languages=tuple(self.languages),

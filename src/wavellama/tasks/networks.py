@@ -19,6 +19,7 @@ from wavellama.decoding.ctc import ctc_generate, ctc_head_generate
 from wavellama.errors import ConfigError
 from wavellama.model.loss import Objective, TrainingLoss
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.text.languages import LanguageTable
 
 
 class Network(ABC):
@@ -35,6 +36,9 @@ class Network(ABC):
 
     language_column_name: str = "lang"
     """The column of language codes in a batch's metadata."""
+
+    languages: LanguageTable = LanguageTable({})
+    """The languages that it knows; none if it reads none."""
 
     num_examples: int = 0
     """The context examples that it reads before each utterance."""
@@ -96,6 +100,7 @@ class LlamaNetwork(Network):
         self.has_ctc = model.ctc_head is not None
         self.encoder_dim = model.encoder_proj.input_dim // model.encoder_stacking
         self.language_column_name = model.language_column_name
+        self.languages = model.lang_mapping
         self.num_examples = model.n_context_examples if model.syntax.needs_examples else 0
         self.reads_language = model.syntax.needs_language
         self.reads_segments = model.syntax.is_streaming

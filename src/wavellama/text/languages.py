@@ -1,56 +1,55 @@
-"""The languages that the models know: the packaged table, and lookups that understand people.
+"""The languages that a model knows.
 
 A model knows a language by a code such as ``eng_Latn``: an ISO 639-3 code and a script. Other
-ways to say it (``eng``, ``en``, ``en-GB``) are understood where they mean one row of the table;
-names (``english``) are not codes, but the error for one suggests the code.
+ways to say it (``eng``, ``en``, ``en-GB``, ``zh-TW``) are understood where they mean one code of
+the model; names (``english``) are not codes, but the error for one suggests the code.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from wavellama.errors import UnknownLanguageError
+from wavellama.errors import ConfigError, UnknownLanguageError
+
+if TYPE_CHECKING:
+    from wavellama.text.lookup import Lookup
+
+_CODE: Final = re.compile(
+    r"[A-Za-z]{2,3}([-_][A-Za-z]{4}([-_][A-Za-z0-9]{4,8})*)?([-_]([A-Za-z]{2}|\d{3}))?"
+    r"|x([-_][A-Za-z0-9]{1,8})+"
+)
+"""A language, perhaps with a script, varieties of it and a region; or a private code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
     """A row of the packaged table."""
 
-    table_index: int
-    """The published index; the language's row of ``lang_embeddings`` is the next one."""
-
     code: str
     """Such as ``deu_Latn``; a few have a variety, too (``roh_Latn_surs1244``)."""
 
-    supported: bool
-    """Whether it is published as supported."""
-
     name: str
-    """The reference name of ISO 639-3, in English."""
+    """The reference name of ISO 639-3, in English; empty where it is not known."""
 
-    script: str
-    """The ISO 15924 code of the script."""
+    supported: bool = True
+    """Whether it is published as supported; so is every language of other models."""
 
-    script_name: str
-    """The name of the script, in English."""
-
-    two_letter: str
-    """The ISO 639-1 code, or an empty string."""
-
-    macrolanguage_codes: tuple[str, ...]
-    """Codes of the macrolanguage that it belongs to: ``est`` and ``et`` for Standard Estonian."""
+    @property
+    def script(self) -> str:
+        """The ISO 15924 code of the script; empty where the code names none."""
+        return next((part for part in re.split("[-_]", self.code)[1:] if len(part) == 4), "")
 
     @property
     def label(self) -> str:
         """The code and the name."""
-        return f"{self.code} ({self.name})"
+        return f"{self.code} ({self.name})" if self.name else self.code
 
 
 @lru_cache(maxsize=1)
@@ -58,34 +57,58 @@ def languages() -> Mapping[str, Language]:
     """Return the packaged table: code -> language, in the order of the published indices."""
     path = files("wavellama.assets") / "languages.tsv"
     with path.open(encoding="utf-8") as file:
-        rows = [_parse(row) for row in csv.DictReader(file, delimiter="\t")]
-    return {row.code: row for row in rows}
+        rows = sorted(csv.DictReader(file, delimiter="\t"), key=lambda row: int(row["table_index"]))
+    return {
+        row["code"]: Language(
+            code=row["code"], name=row["name"], supported=row["listed_as_supported"] == "1"
+        )
+        for row in rows
+    }
 
 
-def _parse(row: Mapping[str, str]) -> Language:
-    return Language(
-        table_index=int(row["table_index"]),
-        code=row["code"],
-        supported=row["listed_as_supported"] == "1",
-        name=row["name"],
-        script=row["script"],
-        script_name=row["script_name"],
-        two_letter=row["two_letter"],
-        macrolanguage_codes=tuple(row["macrolanguage_codes"].split()),
-    )
+def is_code(text: str) -> bool:
+    """Return whether a text has the form of a language code; such languages need not exist."""
+    return _CODE.fullmatch(text.strip()) is not None
+
+
+def check_code(text: str | None) -> None:
+    """Check that a language, if one is given, is given by a code, whichever models know it.
+
+    :raises UnknownLanguageError: it is not; the error names published codes.
+    """
+    if text is not None and not is_code(text):
+        language_table().resolve(text)
+
+
+def read_codes(path: Path) -> list[str]:
+    """Read the codes of a model's languages: one in each line, and after a blank what you like.
+
+    Empty lines, and those that begin with ``#``, do not count.
+
+    :raises ConfigError: the file cannot be read.
+    """
+    try:
+        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as ex:
+        raise ConfigError(f"The languages of {path} cannot be read ({ex}).") from ex
+    return [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
 
 
 class LanguageTable(Mapping[str, int]):
     """Maps a language code to its row in ``lang_embeddings``.
 
-    Row 0 of the embedding means that no language is given, so a code at index ``i`` of the
-    packaged table has row ``i + 1``. All lookups ignore case, and understand what ``resolve``
-    does; iteration yields the table's own codes.
+    Row 0 of the embedding means that no language is given, so the code at index ``i`` has row
+    ``i + 1``. All lookups ignore case, and understand what ``resolve`` does; iteration yields the
+    table's own codes.
     """
 
     def __init__(self, rows: Mapping[str, int]) -> None:
         self._rows = dict(rows)
-        self._by_lower = {code.lower(): code for code in rows}
+
+    @classmethod
+    def of(cls, codes: Iterable[str]) -> LanguageTable:
+        """Return the table of codes in the order of their rows."""
+        return cls({code: row for row, code in enumerate(codes, start=1)})
 
     def __getitem__(self, code: str) -> int:
         return self._rows[self.resolve(code)]
@@ -114,86 +137,35 @@ class LanguageTable(Mapping[str, int]):
     def resolve(self, code: str) -> str:
         """Return the table's own code for ``code``.
 
-        Codes of the table win. Else a language's ISO 639-3 or two-letter code, or that of its
-        macrolanguage, is understood, with or without a script, a region or a variety after it
-        (``deu``, ``de``, ``de-DE``, ``zh_Hans_CN``). A region chooses nothing.
+        Codes of the table win. Else a language's code of ISO 639, past or present, is understood,
+        or that of its macrolanguage, with or without a script, a region or a variety after it
+        (``deu``, ``de``, ``de-DE``, ``ger``, ``zh_Hans_CN``). Where the languages that it can
+        mean have several scripts, a region chooses the one that is usual there.
 
         :raises UnknownLanguageError: nothing, or more than one code, is meant.
         """
         found = self._find(code)
         if len(found) == 1:
             return found[0]
-        names = {code: languages()[code].name for code in _known(self._rows)}
-        if found:
-            raise UnknownLanguageError(code, found, names, ambiguous=True)
-        raise UnknownLanguageError(code, nearest_languages(code, self._rows), names)
+        labels = {code: self.lookup.describe(code).label for code in found or self.nearest(code)}
+        raise UnknownLanguageError(code, labels, is_ambiguous=bool(found))
 
-    def _find(self, code: str) -> list[str]:
-        """Return the codes of the table that ``code`` can mean."""
-        exact = self._by_lower.get(code.lower())
-        if exact is not None:
-            return [exact]
-        language, *rest = re.split(r"[-_]", code.lower())
-        script = [part for part in rest if re.fullmatch(r"[a-z]{4}", part)]
-        variety = [part for part in rest if not re.fullmatch(r"[a-z]{4}|[a-z]{2}|\d{3}", part)]
-        found = [
-            own
-            for own in self._by_alias.get(language, [])
-            if script in ([], own.lower().split("_")[1:2])
-            and variety in ([], own.lower().split("_")[2:])
-        ]
-        # What has no variety in its code is the language itself.
-        return next(([own] for own in found if _begins_all(own, found)), found)
+    def nearest(self, text: str) -> list[str]:
+        """Return a few codes that ``text`` may mean, best first (see ``Lookup.nearest``)."""
+        return self.lookup.nearest(text)
 
     @cached_property
-    def _by_alias(self) -> Mapping[str, list[str]]:
-        """Short code -> codes; that of a macrolanguage only where no language has it itself."""
-        own: dict[str, list[str]] = {}
-        macro: dict[str, list[str]] = {}
-        for code in self._rows:
-            known = languages().get(code)
-            own.setdefault(code.lower().split("_")[0], []).append(code)
-            if known is None:
-                continue
-            if known.two_letter:
-                own.setdefault(known.two_letter, []).append(code)
-            for alias in known.macrolanguage_codes:
-                macro.setdefault(alias, []).append(code)
-        return {**macro, **own}
+    def lookup(self) -> Lookup:
+        """What understands people."""
+        from wavellama.text.lookup import Lookup  # tables of all languages: codes need none
 
+        return Lookup(self._rows)
 
-def nearest_languages(text: str, codes: Collection[str], count: int = 3) -> list[str]:
-    """Return codes by their names: those of that name, else those with it in their names.
-
-    If there are none, return the codes that look, or whose names look, like ``text``, best first.
-    """
-    wanted = fold(text)
-    own = {code: re.sub(r" \(.*\)", "", fold(languages()[code].name)) for code in _known(codes)}
-    same = [code for code, name in own.items() if name == wanted]
-    word = re.compile(rf"\b{re.escape(wanted)}\b")
-    part = [code for code, name in own.items() if len(wanted) > 2 and word.search(name)]
-    keys: dict[str, list[str]] = {fold(code): [code] for code in codes}
-    for code, name in own.items():
-        keys.setdefault(name, []).append(code)
-    close = [code for key in get_close_matches(wanted, keys, count, 0.6) for code in keys[key]]
-    return list(dict.fromkeys(same or part or close))[:count]
-
-
-def _known(codes: Iterable[str]) -> list[str]:
-    return [code for code in codes if code in languages()]
-
-
-def fold(text: str) -> str:
-    """Return ``text`` in lower case and without accents."""
-    letters = unicodedata.normalize("NFKD", text.strip().lower())
-    return "".join(letter for letter in letters if not unicodedata.combining(letter))
-
-
-def _begins_all(code: str, codes: Iterable[str]) -> bool:
-    return all(other == code or other.startswith(f"{code}_") for other in codes)
+    def _find(self, code: str) -> list[str]:
+        return [code] if code in self._rows else self.lookup.find(code)
 
 
 @lru_cache(maxsize=1)
 def language_table() -> LanguageTable:
-    """Return the table of the published models (1,693 codes)."""
-    return LanguageTable({code: row.table_index + 1 for code, row in languages().items()})
+    """Return the table of the published models."""
+    return LanguageTable.of(languages())

@@ -28,7 +28,9 @@ _SINGLE_CHARACTERS: Final = ("Hani", "Hira", "Kana", "Thai", "Laoo", "Khmr", "My
 @cache
 def script_names() -> Mapping[str, str]:
     """Return the scripts of all languages, and those that they are made of: code -> name."""
-    own = {language.script: language.script_name for language in languages().values()}
+    from wavellama.text.tags import script_name  # tables of all scripts: most runs need none
+
+    own = {code: script_name(code) for code in {row.script for row in languages().values()}}
     return {**_PARTS, "Kore": "Korean (Hangul, Han)", **own}
 
 
