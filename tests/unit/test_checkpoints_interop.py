@@ -10,7 +10,7 @@ import torch
 from fairseq2.nn import BatchLayout
 from torch import Tensor
 
-from tests.fakes import SMALL, arch_config, merge, small_model, tiny_model
+from tests.fakes import LID, SMALL, arch_config, merge, small_model, tiny_model
 from tests.fakes_checkpoints import ctc_config, fairseq1_ctc, fairseq1_ssl, new_model, ssl_config
 from wavellama.checkpoints.interop import (
     convert_ctc_state_dict,
@@ -187,3 +187,31 @@ def test_kinds_are_told_apart_by_names() -> None:
         "a CTC model of fairseq1 (wav2vec2_asr)",
     ]
     assert describe_kind(["conv1.weight"]) is None
+
+
+THREE = merge(LID, {"languages": ["eng_Latn", "ita_Latn", "qaa_Latn"]})
+FIVE = merge(LID, {"languages": ["eng_Latn", "ita_Latn", "qaa_Latn", "deu_Latn", "qab_Latn"]})
+
+
+def test_languages_behind_those_of_a_checkpoint_start_fresh_and_are_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = dict(tiny_model(THREE).state_dict())
+    with caplog.at_level(logging.WARNING):
+        converted = convert_state_dict({"model": known}, arch_config("tiny", FIVE))
+    assert "knows 3 languages, the model 5" in caplog.text
+    model = tiny_model(FIVE)
+    model.load_state_dict(converted, strict=True)
+    assert model.lang_embeddings is not None
+    weight = model.lang_embeddings.weight
+    assert torch.equal(weight[:4], known["lang_embeddings.weight"])
+    assert weight[4:].std() > 0
+    assert len(known["lang_embeddings.weight"]) == 4
+
+
+def test_nothing_is_added_to_more_languages_or_to_a_shard() -> None:
+    five = dict(tiny_model(FIVE).state_dict())
+    assert convert_state_dict(five, arch_config("tiny", FIVE)) == five
+    assert convert_state_dict(five, arch_config("tiny", THREE)) == five
+    shard = {name: weight[: len(weight) // 2] for name, weight in five.items()}
+    assert convert_state_dict(shard, arch_config("tiny", FIVE)) == shard

@@ -189,3 +189,11 @@ def test_a_split_in_the_row_wins_over_the_name_of_the_file(tmp_path: Path) -> No
     assert [u.split for u in utterances] == ["test", "train"]
     utterances = read_manifest(_file(tmp_path, text)).utterances
     assert [u.split for u in utterances] == ["test", None]
+
+
+def test_a_language_is_kept_by_its_published_code_or_else_as_it_stands(tmp_path: Path) -> None:
+    """Some model may know what the published ones do not; which, a manifest cannot tell."""
+    codes = {"de": "deu_Latn", "ger": "deu_Latn", "qaa_Latn": "qaa_Latn", "zh": "zh", "": None}
+    rows = "".join(f"a\t1\thello\t{code}\n" for code in codes)
+    content = read_manifest(_file(tmp_path, HEADER + rows))
+    assert [u.lang for u in content.utterances] == list(codes.values())

@@ -18,7 +18,8 @@ from wavellama.data.dataset import AsrDataset
 from wavellama.data.plan import ReaderOptions, bucket_sizes
 from wavellama.data.toy import ToyTones, ToyTonesConfig
 from wavellama.data.utterance import Utterance
-from wavellama.errors import DataError, UnknownNameError
+from wavellama.errors import DataError, UnknownLanguageError, UnknownNameError
+from wavellama.text.languages import LanguageTable
 from wavellama.units import seconds_to_samples
 
 OPTIONS = ReaderOptions(batch_audio_secs=4.0, max_audio_secs=2.0)
@@ -146,3 +147,12 @@ def test_batches_of_any_durations_hold_the_budget(durations: list[float]) -> Non
     reader = create_reader(tokenizer, options, Sized(durations))
     sizes = [batch.source_seqs.numel() for batches in reader for batch in batches]
     assert all(size <= seconds_to_samples(6.0) for size in sizes)
+
+
+def test_a_language_that_the_model_does_not_know_is_told_before_anything_is_read(
+    tokenizer: Tokenizer,
+) -> None:
+    known = replace(OPTIONS, model_languages=LanguageTable.of(["en", "ita_Latn"]))
+    create_reader(tokenizer, known)
+    with pytest.raises(UnknownLanguageError, match="'ita_Latn' is not a known language code"):
+        create_reader(tokenizer, replace(OPTIONS, model_languages=LanguageTable.of(["eng_Latn"])))

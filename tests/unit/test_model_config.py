@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,3 +124,38 @@ def test_ids_outside_the_tables_are_errors(overrides: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["frozen_encoder", "boh_idx", "eoh_idx"])
 def test_fields_that_did_nothing_do_not_exist(name: str) -> None:
     assert not hasattr(Wav2Vec2LlamaConfig(), name)
+
+
+OWN = ["ita_Latn", "qaa_Latn", "en"]
+
+
+def test_a_model_knows_the_languages_of_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("\n".join(OWN))
+    for languages in (OWN, str(tmp_path / "own.txt")):
+        config = arch_config("tiny", merge(LID, {"languages": languages}))
+        assert config.languages == OWN, "a file is read at once: checkpoints keep the codes"
+        model = create_wav2vec2_llama_model(config)
+        assert dict(model.lang_mapping) == {"ita_Latn": 1, "qaa_Latn": 2, "en": 3}
+        assert model.lang_embeddings is not None
+        assert len(model.lang_embeddings.weight) == 4
+        assert model.lang_mapping.resolve("it") == "ita_Latn"
+
+
+@pytest.mark.parametrize(
+    ("languages", "message"),
+    [
+        ([], "names no language"),
+        (["eng_Latn", "english"], "`languages` has 'english', which is no code"),
+        (["eng_Latn", "ENG_latn"], "`languages` has eng_latn 2 times"),
+    ],
+)
+def test_languages_that_are_none_are_refused(languages: list[str], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        create_wav2vec2_llama_model(arch_config("tiny", merge(LID, {"languages": languages})))
+
+
+def test_languages_without_a_place_in_the_prompt_are_refused() -> None:
+    config = arch_config("tiny", merge(SMALL, {"languages": OWN}))
+    with pytest.raises(ValidationError, match="the LLM_ASR syntax reads no language"):
+        create_wav2vec2_llama_model(config)
+    assert not arch_config("tiny", SMALL).language_table

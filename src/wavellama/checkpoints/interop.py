@@ -71,7 +71,7 @@ def convert_state_dict(
     not ask for is dropped, since it acts in training only. Each is logged.
     """
     state_dict = _fit_masker(unwrap_state_dict(state_dict), config.wav2vec2_asr_config)
-    _add_languages(state_dict, len(config.language_table) + 1)
+    _add_languages(state_dict, config)
     if config.ctc_head:
         head = torch.nn.Linear(
             config.wav2vec2_asr_config.encoder_config.model_dim, config.target_vocab_size
@@ -175,11 +175,14 @@ def _fit_masker(state_dict: dict[str, object], config: Wav2Vec2AsrConfig) -> dic
     return state_dict
 
 
-def _add_languages(state_dict: dict[str, object], num_rows: int) -> None:
+def _add_languages(state_dict: dict[str, object], config: Wav2Vec2LlamaConfig) -> None:
     """Give languages that stand behind those of the checkpoint fresh embeddings."""
-    known = state_dict.get(_LANGUAGES)
-    if not isinstance(known, Tensor) or known.dim() != 2 or len(known) >= num_rows:
+    num_rows = len(config.language_table) + 1
+    known, texts = state_dict.get(_LANGUAGES), state_dict.get("text_frontend.weight")
+    if not isinstance(known, Tensor) or not isinstance(texts, Tensor) or len(known) >= num_rows:
         return
+    if len(texts) != config.target_vocab_size + config.n_special_tokens:
+        return  # a shard, whose rows are not all, or of another model
     _log.warning(
         "The checkpoint knows %d languages, the model %d: the last ones start from fresh weights.",
         len(known) - 1,

@@ -49,6 +49,9 @@ def _add_check(commands: Subparsers) -> None:
         "--plot", type=Path, metavar="PNG", help="the picture (default: DIR/check.png)"
     )
     check.add_argument(
+        "--model", metavar="CARD|DIR", help="check that this model knows the languages, too"
+    )
+    check.add_argument(
         "--tokenizer", metavar="CARD", help="also count the characters that it cannot write"
     )
     check.set_defaults(run=_run_check)
@@ -79,13 +82,32 @@ def _run_check(args: argparse.Namespace) -> int:
     result = check_dataset(args.dir)
     if result.utterances:
         _print_table(language_statistics(result.utterances))
-    status = _print_broken(result)
+    status = _print_broken(result) | _print_unknown(result.utterances, args.model)
     for line in find_repeats(result.utterances):
         print(line)
     if tokenizer is not None:
         texts = [utterance.text for utterance in result.utterances]
         print(f"{args.tokenizer}: {measure_coverage(texts, tokenizer)}")
     return status | _draw(result.utterances, args)
+
+
+def _print_unknown(utterances: Sequence[Utterance], model: str | None) -> int:
+    """Name the languages that a model, which is an error, or else the published ones do not know.
+
+    :returns: the exit code.
+    """
+    from wavellama.text.languages import language_table
+
+    table, whose = language_table(), "the published models"
+    if model is not None:
+        from wavellama.checkpoints.hub import model_languages
+
+        table, whose = model_languages(model), model
+    given = {utterance.lang for utterance in utterances if utterance.lang is not None}
+    unknown = sorted(code for code in given if table and code not in table)
+    if unknown:
+        print(f"Not among the languages of {whose}: {', '.join(unknown)}.", file=sys.stderr)
+    return int(bool(unknown) and model is not None)
 
 
 def _draw(utterances: Sequence[Utterance], args: argparse.Namespace) -> int:

@@ -321,7 +321,9 @@ class Wav2Vec2LlamaConfig(Validatable):
                 f" needs {len(syntax.special_tokens)}."
             )
         if self.languages is not None and not syntax.needs_language:
-            result.add_error(f"`languages` is given, but the {syntax.name} syntax reads none.")
+            result.add_error(
+                f"`languages` is given, but the {syntax.name} syntax reads no language."
+            )
 
     @property
     def target_vocab_size(self) -> int:
