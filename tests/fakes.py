@@ -28,6 +28,7 @@ from wavellama.model.config import Wav2Vec2LlamaConfig
 from wavellama.model.factory import create_wav2vec2_llama_model
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.outputs import DecoderInputs, ForwardOutput
+from wavellama.text.languages import languages
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -270,6 +271,9 @@ def golden_case(name: str) -> GoldenCase:
     folder = GOLDEN / name
     state_dict = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)["model"]
     facts = json.loads((folder / "case.json").read_text("utf-8"))
+    if "lang_embeddings.weight" in state_dict:  # the languages that were published then
+        num_languages = len(state_dict["lang_embeddings.weight"]) - 1
+        facts["config"]["languages"] = [*languages()][:num_languages]
     return GoldenCase(name, facts, load_file(folder / "tensors.safetensors"), state_dict)
 
 

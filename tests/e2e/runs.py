@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from tests.fakes import GOLDEN
+from tests.fakes import golden_case
 
 Runner: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 """``run_cli``, or ``tests.e2e.forked.run_forked`` in its place."""
@@ -97,12 +97,11 @@ def weights(output_dir: Path, step_nr: int) -> dict[str, Tensor]:
 
 def write_golden_card(folder: Path, name: str, checkpoint: str | None) -> None:
     """Write a card of the golden LID model whose checkpoint is ``checkpoint``."""
-    case = json.loads((GOLDEN / "llm_asr_lid" / "case.json").read_text())
     card = {
         "name": name,
         "model_family": "wav2vec2_llama",
         "model_arch": "tiny",
-        "model_config": case["config"],
+        "model_config": golden_case("llm_asr_lid").facts["config"],
         "tokenizer_ref": "toy_tokenizer",
     }
     if checkpoint is not None:

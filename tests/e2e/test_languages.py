@@ -100,8 +100,8 @@ def test_a_language_is_added_to_a_model_as_the_page_says(tmp_path: Path) -> None
     assert "Not among the languages of my_good: qaa_Latn." in stranger.stderr
 
     train = ("recipe", "asr", "train", "toy_train", "--output-dir", out, "--config")
-    options = (f"dataset.path={data}", "regime.num_steps=1", "regime.validate_every_n_steps=1")
-    options = (*options, "regime.checkpoint_every_n_steps=1", "set:masker=null")
+    options = [f"dataset.path={data}", "set:masker=null", "regime.num_steps=1"]
+    options += ["regime.validate_every_n_steps=1", "regime.checkpoint_every_n_steps=1"]
     refused = run_forked(*train, *options, "model.name=my_good", cwd=tmp_path, env=env)
     assert refused.returncode == 2
     assert "'qaa_Latn' is not a known language code" in last_line(refused)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from tests.fakes import (
     LID,
     SMALL,
+    arch_config,
     decoder_inputs_of,
     loss_of,
     make_batch,
@@ -20,9 +23,11 @@ from tests.fakes import (
     tiny_model,
 )
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generate
+from wavellama.checkpoints.interop import convert_state_dict
 from wavellama.errors import BatchError, UnknownLanguageError
 from wavellama.model.draws import Draws, keep_rows
-from wavellama.text.languages import language_table
+from wavellama.text import languages as languages_module
+from wavellama.text.languages import language_table, languages
 
 ROWS = 24
 WAVEFORMS = make_waveforms([500] * ROWS)
@@ -156,3 +161,48 @@ def test_llm_asr_takes_no_notice_of_languages() -> None:
     assert model.lang_embeddings is None
     batch = make_batch(WAVEFORMS[:1], None, ["xxx_Xxxx"])
     assert torch.equal(loss_of(model, batch), loss_of(model, make_batch(WAVEFORMS[:1])))
+
+
+# A language that is appended to the packaged table
+
+
+@pytest.fixture
+def appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Append a row as CONTRIBUTING says; yields its row in the embedding."""
+    index = len(languages())
+    table = files("wavellama.assets") / "languages.tsv"
+    text = f"{table.read_text(encoding='utf-8')}{index}\tqaa_Latn\t0\tElvish\n"
+    (tmp_path / "languages.tsv").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(languages_module, "files", lambda package: tmp_path)
+    _forget_the_table()
+    yield index + 1
+    monkeypatch.undo()
+    _forget_the_table()
+
+
+def _forget_the_table() -> None:
+    languages.cache_clear()
+    language_table.cache_clear()
+
+
+def test_a_row_of_the_table_is_all_that_a_new_language_takes(appended: int) -> None:
+    assert language_table().resolve("QAA") == "qaa_Latn"
+    assert languages()["qaa_Latn"].label == "qaa_Latn (Elvish)"
+    model = _lid_model(keep_p=1.0)
+    assert model.lang_embeddings is not None
+    loss = loss_of(model.train(), make_batch(WAVEFORMS[:1], [[4]], ["qaa_Latn"]))
+    (grad,) = torch.autograd.grad(loss, [model.lang_embeddings.weight])
+    assert grad.abs().sum(dim=1).nonzero().tolist() == [[appended]]
+    batch = make_batch(WAVEFORMS[:1], None, ["qaa"])
+    config = Wav2Vec2LlamaBeamSearchConfig(nbest=1, max_new_tokens=3)
+    assert len(generate(model.eval(), batch, config)[0]) == 1
+
+
+def test_a_checkpoint_from_before_the_row_loads(appended: int) -> None:
+    model = _lid_model()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    known = before["lang_embeddings.weight"] = before["lang_embeddings.weight"][:appended]
+    config = arch_config("tiny", merge(SMALL, LID))
+    model.load_state_dict(convert_state_dict({"model": before}, config))
+    assert model.lang_embeddings is not None
+    assert torch.equal(model.lang_embeddings.weight[:appended], known)
