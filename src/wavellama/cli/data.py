@@ -100,9 +100,9 @@ def _print_unknown(utterances: Sequence[Utterance], model: str | None) -> int:
 
     table, whose = language_table(), "the published models"
     if model is not None:
-        from wavellama.checkpoints.hub import model_languages
+        from wavellama.checkpoints.hub import find_model
 
-        table, whose = model_languages(model), model
+        table, whose = find_model(model).languages, model
     given = {utterance.lang for utterance in utterances if utterance.lang is not None}
     unknown = sorted(code for code in given if table and code not in table)
     if unknown:

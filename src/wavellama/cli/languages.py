@@ -57,9 +57,9 @@ def _table(model: str | None) -> LanguageTable:
         from wavellama.text.languages import language_table
 
         return language_table()
-    from wavellama.checkpoints.hub import model_languages
+    from wavellama.checkpoints.hub import find_model
 
-    table = model_languages(model)
+    table = find_model(model).languages
     if not table:
         raise ConfigError(f"The model {model} takes no language.")
     return table

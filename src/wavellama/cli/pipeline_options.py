@@ -197,20 +197,22 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
         torch.set_num_threads(args.threads)
     device = _find_device(args.device) if args.device else default_device()
     dtype = args.dtype or ("float32" if device.type == "cpu" else "bfloat16")
-    _check_languages(args.model, [args.lang, *(args.languages or ())])
+    _check_languages(args)
     return ASRInferencePipeline(args.model, device=device, dtype=getattr(torch, dtype))
 
 
-def _check_languages(model: str, codes: Sequence[str | None]) -> None:
-    """Check the languages before the model is loaded; one that takes none says so itself.
+def _check_languages(args: argparse.Namespace) -> None:
+    """Check languages before the model is loaded; one that takes none says so itself.
 
     :raises UnknownLanguageError: the model does not know one of them.
     """
-    from wavellama.checkpoints.hub import model_languages
+    from wavellama.checkpoints.hub import find_model
 
-    table = model_languages(model)
-    for code in codes if table else ():
-        table.row(code)
+    codes = [args.lang, *(args.languages or ())]
+    if any(codes):
+        table = find_model(args.model).languages
+        for code in codes if table else ():
+            table.row(code)
 
 
 def _find_device(name: str) -> torch.device:
