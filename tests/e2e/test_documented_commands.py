@@ -29,6 +29,8 @@ CANNOT: Final[Mapping[str, str]] = {
     "wavellama transcribe film.mp4 --model omniASR_LLM_300M_v2": "downloads 6.5 GB",
     "wavellama transcribe talk.mp3 --model omniASR_LLM_300M_v2": "downloads 6.5 GB",
     "wavellama transcribe talk.mp3 --model omniASR_LLM_7B_ZS": "downloads 30 GB",
+    "wavellama languages --model omniASR_LLM_300M |": "a pipe of a shell; test_languages runs it",
+    "echo ": "writes a file of a shell; test_languages runs it",
     "wavellama data fetch debian-speech": "downloads 377 MB",
     "wavellama calibrate": "needs a model that gets words right",
     "wavellama recipe asr train demo_ctc": "trains for minutes",
