@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from fairseq2.assets import AssetCard, get_asset_store
 from fairseq2.data.tokenizers import Tokenizer, load_tokenizer
-from fairseq2.device import Device
+from fairseq2.device import CPU, Device
 from fairseq2.gang import create_fake_gangs
 from fairseq2.models import ModelFamily, ModelHubAccessor, get_model_family_name
 from fairseq2.models import load_model as load_fairseq2_model
@@ -65,8 +65,14 @@ class ModelSource:
         device = torch.device(device) if isinstance(device, str) else device
         if device is None or device.type != "meta":
             return load_fairseq2_model(self.card, device=device, dtype=dtype, mmap=mmap)
-        config, gangs = self.family.get_model_config(self.card), create_fake_gangs(Device("cpu"))
-        return self.family.create_new_model(config, gangs, dtype or torch.float32, True, True)
+        gangs = create_fake_gangs(CPU)
+        return self.family.create_new_model(
+            self.load_config(), gangs, dtype or torch.float32, True, True
+        )
+
+    def load_config(self) -> object:
+        """Return the configuration that the model is built from."""
+        return self.family.get_model_config(self.card)
 
     @property
     def tokenizer_name(self) -> str | None:

@@ -11,7 +11,7 @@ from wavellama.errors import UnknownNameError
 from wavellama.yaml_files import write_yaml
 
 if TYPE_CHECKING:
-    from fairseq2.assets import AssetCard, AssetStore
+    from fairseq2.assets import AssetCard
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -42,9 +42,9 @@ def add_asset_parser(subparsers: Subparsers) -> None:
 
 def list_assets(args: argparse.Namespace) -> int:
     """Print the cards by kind; cards that cannot be read are named on stderr."""
-    from fairseq2.assets import AssetCardError
+    from fairseq2.assets import AssetCardError, get_asset_store
 
-    store = _asset_store()
+    store = get_asset_store()
     for name in sorted({name.rstrip("@") for name in store.asset_names}, key=str.lower):
         try:
             kind = _kind(store.retrieve_card(name))
@@ -61,7 +61,9 @@ def show_asset(args: argparse.Namespace) -> int:
 
     :raises UnknownNameError: there is no card of that name.
     """
-    store = _asset_store()
+    from fairseq2.assets import get_asset_store
+
+    store = get_asset_store()
     card = store.maybe_retrieve_card(args.name)
     if card is None:
         known = {name.rstrip("@") for name in store.asset_names}
@@ -85,12 +87,6 @@ def convert_asset(args: argparse.Namespace) -> int:
     return 0
 
 
-def _asset_store() -> AssetStore:
-    from fairseq2.assets import get_asset_store
-
-    return get_asset_store()
-
-
 def _kind(card: AssetCard) -> str | None:
     return next((kind for kind in KINDS if card.has_field(f"{kind}_family")), None)
 
@@ -107,13 +103,11 @@ def _chain(card: AssetCard | None) -> dict[str, Any]:
 
 def _resolve(card: AssetCard) -> object:
     """Return the configuration that a model of this card is built from."""
-    from fairseq2.models import ModelFamily
-    from fairseq2.runtime.dependency import get_dependency_resolver
     from fairseq2.utils.structured import StandardValueConverter
 
-    name = card.field("model_family").as_(str)
-    family = get_dependency_resolver().resolve(ModelFamily, key=name)
-    return StandardValueConverter().unstructure(family.get_model_config(card))
+    from wavellama.checkpoints.hub import find_model
+
+    return StandardValueConverter().unstructure(find_model(card).load_config())
 
 
 def _plain(value: object) -> object:

@@ -8,13 +8,13 @@ from typing import TypeAlias
 
 from fairseq2.device import Device
 from fairseq2.logging import log
-from fairseq2.models import load_model
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from fairseq2.recipe import RecipeContext
 from fairseq2.recipe.component import ComponentManager
 from torch.nn import Module
 
 from wavellama.checkpoints.convert import WRITERS
+from wavellama.checkpoints.hub import load_model
 from wavellama.checkpoints.reading import open_checkpoint
 from wavellama.errors import ConfigError
 from wavellama.model.masking import MaskerFactory
@@ -61,7 +61,7 @@ def set_spectral_augment(model: AsrModule, augment: SpectralAugment) -> None:
 
 
 def copy_encoder(model: AsrModule, source: str) -> None:
-    """Copy front end and encoder of a card's model, or from a file of ``wavellama asset convert``.
+    """Copy front end and encoder of a card's or run's model, or of a converted checkpoint file.
 
     :raises ConfigError: there is no such encoder, or it has another shape.
     :raises CheckpointError: the file cannot be read.
