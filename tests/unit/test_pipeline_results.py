@@ -129,11 +129,14 @@ def test_what_comes_through_a_pipe_is_something_else_each_time(tmp_path: Path) -
 
 def test_a_project_that_was_moved_goes_on(tmp_path: Path) -> None:
     (tmp_path / "before/audio").mkdir(parents=True)
+    file = SourceFile(tmp_path / "before/audio/a.wav", PurePath("a.wav"))
     with open_folder(tmp_path / "before/out") as folder:
-        save(folder, str(tmp_path / "before/audio/a.wav"))
+        assert folder.remaining([file]) == [file]
+        folder.save(file, transcript("a.wav"))
     (tmp_path / "before").rename(tmp_path / "after")
     with open_folder(tmp_path / "after/out") as folder:
-        assert folder.remaining([source(str(tmp_path / "after/audio/a.wav"))]) == []
+        moved = SourceFile(tmp_path / "after/audio/a.wav", PurePath("a.wav"))
+        assert folder.remaining([moved]) == []
 
 
 def test_the_same_name_in_another_folder_is_another_file(
@@ -260,6 +263,8 @@ def test_the_line_that_another_process_is_writing_is_left_alone(tmp_path: Path) 
     other = tmp_path / f".1.{JOURNAL}"
     done = {"source": "a.wav", "stem": "a", "path": os.path.relpath("a.wav", tmp_path)}
     other.write_text(f'{json.dumps(done)}\n{{"source": "b.w')
+    for name in ("a.txt", "a.srt"):
+        (tmp_path / name).touch()
     with open_folder(tmp_path, 0) as folder:
         assert folder.remaining([source("a.wav"), source("b.wav")]) == [source("b.wav")]
     assert other.read_text().endswith('{"source": "b.w')

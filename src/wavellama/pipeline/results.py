@@ -2,7 +2,9 @@
 
 ``transcripts.jsonl`` holds one line per file that is done, and is the journal, too: the other files
 of a result are on the disk before its line. Beside the transcript a line has what these files are
-called, without suffix (``stem``), and which file it was (``path``, as seen from the folder).
+called, without suffix (``stem``), which file it was (``path``, as seen from the folder), and what
+tells it from another file of that name (``fingerprint``). Of two lines about one file the last one
+holds.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import Final, NamedTuple, TextIO, final
+from typing import Any, Final, NamedTuple, TextIO, final
 
 from wavellama.audio.sources import is_pipe
 from wavellama.errors import ConfigError
-from wavellama.files import ODD_NAMES, lock, sync_names, write_text
+from wavellama.files import ODD_NAMES, fingerprint, lock, sync_names, write_text
 from wavellama.pipeline.sources import STANDARD_INPUT, SourceFile, free_stem
 from wavellama.transcript.records import write_json
 from wavellama.transcript.types import Transcript
@@ -26,6 +28,9 @@ JOURNAL: Final = "transcripts.jsonl"
 
 SETTINGS: Final = ".settings.json"
 """How the results of a folder were made."""
+
+_STRANGERS: Final = "not ours"
+"""The setting that names what was in the folder before, without suffix."""
 
 
 @final
@@ -56,31 +61,56 @@ class ResultFolder:
             self._journal = _open_journal(journal)
             try:
                 entries = list(_read_journals(folder))
-                _check_settings(folder, settings, has_results=bool(entries))
+                before = _read_settings(folder / SETTINGS, must_be_whole=bool(entries))
+                strangers = before.get(_STRANGERS, self._find_strangers() if not before else [])
+                _check_settings(folder, settings, before if entries else {}, strangers)
                 _cut_torn_line(journal)
             except BaseException:
                 self._journal.close()
                 raise
-        self._done = {entry.path for entry in entries}
-        self._taken = {entry.stem for entry in entries}
+        self._done = {entry.path: entry for entry in entries}
+        self._has_old_lines = False
+        self._taken = {entry.stem for entry in entries} | set(map(PurePath, strangers))
         self._stems: dict[Path, PurePath] = {}  # of the files that remain
 
     def remaining(self, files: Iterable[SourceFile]) -> list[SourceFile]:
         """Return the files that have no result yet, which ``save`` takes from now on.
 
-        What came through a pipe before was another file.
+        What came through a pipe before was another file. A file that was replaced since, or whose
+        results are no longer there, is done again.
 
         What their results are called depends on ``files`` and on what was done before, so it is the
         same for all processes that share the folder, if all of them ask before any one saves.
         """
-        todo = [
-            file for file in files if _is_passing(file) or self._identity(file) not in self._done
-        ]
+        todo = [file for file in files if not self._is_done(file)]
         for file in todo:
-            if file.path not in self._stems:
+            entry = self._done.get(self._identity(file))
+            if entry is not None and not _is_passing(file):
+                self._stems[file.path] = entry.stem
+            elif file.path not in self._stems:
                 self._stems[file.path] = free_stem(file.name, self._taken)
                 self._taken.add(self._stems[file.path])
         return todo
+
+    def _is_done(self, file: SourceFile) -> bool:
+        entry = self._done.get(self._identity(file))
+        if entry is None or _is_passing(file):
+            return False
+        results = (self._result(entry.stem, name) for name in self._formats)
+        return all(map(os.path.lexists, results)) and not self._is_replaced(file, entry)
+
+    def _is_replaced(self, file: SourceFile, entry: _Entry) -> bool:
+        """Tell whether another file has the name now; one that is gone was not replaced."""
+        now = _fingerprint(file.path) if entry.fingerprint is not None else None
+        return now is not None and now != entry.fingerprint
+
+    def _result(self, stem: PurePath, name: str) -> Path:
+        return self.path / stem.with_name(f"{stem.name}.{name}")
+
+    def _find_strangers(self) -> list[str]:
+        """Return the names, without suffix, of files that look like results and are somebody's."""
+        found = (path for name in self._formats for path in self.path.rglob(f"*.{name}"))
+        return sorted({str(path.relative_to(self.path).with_suffix("")) for path in found})
 
     def save(self, file: SourceFile, transcript: Transcript) -> None:
         """Write the results of one of the ``remaining`` files.
@@ -89,24 +119,29 @@ class ResultFolder:
         """
         stem = self._stems[file.path]
         if self._formats:
-            self._write_files(self.path / stem, transcript)
+            self._write_files(stem, transcript)
+        identity = self._identity(file)
+        mark = None if _is_passing(file) else _fingerprint(file.path)
+        entry = _Entry(identity, stem, _to_line(transcript, stem, identity, mark), mark)
         with _writing(Path(self._journal.name)):
-            self._journal.write(_to_line(transcript, stem, self._identity(file)))
+            self._journal.write(f"{entry.line}\n")
             self._journal.flush()
             os.fsync(self._journal.fileno())
-        self._done.add(self._identity(file))
+        self._has_old_lines |= identity in self._done and not _is_passing(file)
+        self._done[identity] = entry
 
     def _identity(self, file: SourceFile) -> str:
         return _find_identity(file.path, self.path)
 
-    def _write_files(self, stem: Path, transcript: Transcript) -> None:
+    def _write_files(self, stem: PurePath, transcript: Transcript) -> None:
         """Write all but the line of the journal, and see to it that they outlive a power cut."""
-        with _writing(stem.parent):
-            stem.parent.mkdir(parents=True, exist_ok=True)
+        folder = self.path / stem.parent
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             for name, chosen in self._formats.items():
-                path = stem.with_name(f"{stem.name}.{name}")
-                write_atomic(path, chosen.write(transcript, self._options))
-            sync_names(stem.parent)
+                text = chosen.write(transcript, self._options)
+                write_atomic(self._result(stem, name), text)
+            sync_names(folder)
 
     def close(self) -> None:
         """Let others write into the folder.
@@ -114,6 +149,12 @@ class ResultFolder:
         :raises ConfigError: what could not be written before still cannot be.
         """
         with _writing(Path(self._journal.name)):
+            if self._has_old_lines:
+                entries = _read_journal(Path(self._journal.name))
+                lines = {(entry.path, entry.stem): entry.line for entry in entries}
+                write_atomic(
+                    Path(self._journal.name), "".join(f"{line}\n" for line in lines.values())
+                )
             self._journal.close()
 
 
@@ -157,29 +198,38 @@ def _writing(path: Path) -> Iterator[None]:
 # Settings
 
 
-def _check_settings(folder: Path, settings: Mapping[str, object], has_results: bool) -> None:
+def _check_settings(
+    folder: Path,
+    settings: Mapping[str, object],
+    before: Mapping[str, object],
+    strangers: Sequence[str],
+) -> None:
     """Check that results were made as they are to be made now, and keep how that is.
 
+    :param before: the settings of the results that are there.
+    :param strangers: what is to be kept of files that are no results.
     :raises ConfigError: they were made otherwise.
     """
-    path, settings = folder / SETTINGS, json.loads(json.dumps(settings, default=str))
-    before = _read_settings(path) if has_results else {}
+    settings = json.loads(json.dumps(settings, default=str))
     for key in sorted(before.keys() & settings.keys()):
         if not _agree(before[key], settings[key]):
             raise ConfigError(
                 f"{folder} holds results with {key} = {before[key]!r}, but now it is"
                 f" {settings[key]!r}; choose another output folder, or remove this one."
             )
-    write_atomic(path, json.dumps({**before, **settings}, indent=1))
+    content = {**before, **settings, _STRANGERS: list(strangers)}
+    write_atomic(folder / SETTINGS, json.dumps(content, indent=1))
 
 
-def _read_settings(path: Path) -> dict[str, object]:
+def _read_settings(path: Path, must_be_whole: bool) -> dict[str, Any]:
     """Return the settings of a folder; none where they are missing."""
     if not path.is_file():
         return {}
     try:
         return dict(json.loads(path.read_bytes()))
     except (ValueError, TypeError) as ex:
+        if not must_be_whole:
+            return {}
         raise ConfigError(
             f"{path} is damaged ({ex}); remove it, if you are sure that the options are the same."
         ) from ex
@@ -201,6 +251,7 @@ class _Entry(NamedTuple):
     path: str
     stem: PurePath
     line: str
+    fingerprint: str | None
 
 
 def _open_journal(path: Path) -> TextIO:
@@ -233,7 +284,8 @@ def _read_journal(path: Path) -> Iterator[_Entry]:
         line = data.decode("utf-8", ODD_NAMES)
         try:
             record = json.loads(line)
-            entry = _Entry(str(record["path"]), PurePath(record["stem"]), line)
+            place = str(record["path"]), PurePath(record["stem"])
+            entry = _Entry(*place, line, record.get("fingerprint"))  # which may be missing
         except (ValueError, TypeError, KeyError):
             raise ConfigError(
                 f"Line {number} of {path} is no transcript of a file; choose another output folder,"
@@ -263,11 +315,19 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _to_line(transcript: Transcript, stem: PurePath, path: str) -> str:
+def _to_line(transcript: Transcript, stem: PurePath, path: str, mark: str | None) -> str:
     """Return a transcript as a line of the journal, which also says where everything lies."""
     record = write_json(transcript, WriterOptions()).removesuffix("}\n")
-    place = json.dumps({"stem": str(stem), "path": path})
-    return f"{record}, {place[1:]}\n"
+    place = {"stem": str(stem), "path": path, **({} if mark is None else {"fingerprint": mark})}
+    return f"{record}, {json.dumps(place)[1:]}"
+
+
+def _fingerprint(path: Path) -> str | None:
+    """Return what tells a file from others; None if it is gone since it was read."""
+    try:
+        return fingerprint(path)
+    except OSError:
+        return None
 
 
 def _find_identity(path: Path, folder: Path) -> str:

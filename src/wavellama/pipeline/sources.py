@@ -21,6 +21,10 @@ MEDIA_SUFFIXES: Final = frozenset(
 """The names of audio and video files that are looked for in folders."""
 
 
+_MAX_STEM_BYTES: Final = 220
+"""File systems hold 255 bytes; the rest is for a number and a suffix."""
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """A file to transcribe."""
@@ -54,13 +58,23 @@ def find_files(paths: Sequence[Path]) -> list[SourceFile]:
 def free_stem(name: PurePath, taken: Container[PurePath]) -> PurePath:
     """Return what the results of a file are called: its name without suffix, if that is free.
 
-    Otherwise they have the whole name, or that and a number.
+    Otherwise they have the whole name, or that and a number. A name that leaves no room for a
+    suffix is cut.
 
     :param taken: what those of others are called.
     """
-    numbered = (name.with_name(f"{name.name}-{i}") for i in count(2))
-    candidates = chain([name.with_suffix(""), name], numbered)
+    stem, whole = _cut_name(name.with_suffix("")), _cut_name(name)
+    numbered = (whole.with_name(f"{whole.name}-{i}") for i in count(2))
+    candidates = chain([stem, whole], numbered)
     return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def _cut_name(name: PurePath) -> PurePath:
+    """Return a name of at most ``_MAX_STEM_BYTES``, cut between characters."""
+    encoded = os.fsencode(name.name)
+    if len(encoded) <= _MAX_STEM_BYTES:
+        return name
+    return name.with_name(encoded[:_MAX_STEM_BYTES].decode("utf-8", "ignore"))
 
 
 def _media_files(folder: Path) -> list[Path]:
