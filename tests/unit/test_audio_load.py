@@ -105,7 +105,7 @@ def test_the_callers_array_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("name", "tolerance"),
-    [("a.wav", 0), ("a.flac", 0), ("a.ogg", 200), ("a.mp3", 2400), ("a.aiff", 0)],
+    [("a.wav", 0), ("a.flac", 0), ("a.ogg", 450), ("a.mp3", 2400), ("a.aiff", 0)],
 )
 def test_formats_of_libsndfile(tmp_path: Path, name: str, tolerance: int) -> None:
     soundfile.write(tmp_path / name, _tone(SAMPLE_RATE), SAMPLE_RATE)
@@ -270,7 +270,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     error = _error(tmp_path / "nothing.wav")
     assert error.source == str(tmp_path / "nothing.wav")
     assert "no such file" in error.reason
-    assert "no such file" in _error(tmp_path).reason
+    assert "is a folder" in _error(tmp_path).reason
 
 
 @pytest.mark.parametrize("content", [b"", b"hello world" * 500, b"RIFF", bytes(5000)])

@@ -5,27 +5,39 @@ Shapes: T samples.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from wavellama.audio.sources import AudioInput, describe
 from wavellama.audio.stream import stream_audio
+from wavellama.audio.tracks import EVERYTHING, Selection
 
-__all__ = ["AudioInput", "describe", "load_audio", "normalize"]
+__all__ = ["AudioInput", "Selection", "describe", "load_audio", "normalize"]
 
 
-def load_audio(source: AudioInput) -> Tensor:
+def load_audio(source: AudioInput, selection: Selection = EVERYTHING) -> Tensor:
     """Return the audio of ``source`` as a mono 16 kHz waveform in float32, not normalised. (T).
 
-    Any sample rate is resampled; channels are averaged; both may change on the way. Silence stands
-    in for single packets that cannot be decoded.
+    Any sample rate is resampled; channels are averaged, unless they cancel each other out; both may
+    change on the way. Time stamps decide where sound lies; holes and packets that cannot be decoded
+    are silent, which takes no memory until it is written to.
 
     :raises AudioError: the source is missing, not audio, too short (25 ms or less), holds NaN or
-        infinite samples, its layout cannot be told, or more than a tenth of its packets cannot be
-        decoded.
+        infinite samples, its layout cannot be told, it has no such track or channel, or more than a
+        tenth of its packets cannot be decoded.
     """
-    return torch.cat(list(stream_audio(source)))
+    blocks: list[tuple[int, Tensor]] = []
+    num_samples = 0
+    for block in stream_audio(source, selection=selection):
+        if bool(block.any()):
+            blocks.append((num_samples, block))
+        num_samples += len(block)
+    waveform = torch.from_numpy(np.zeros(num_samples, np.float32))  # pages of zeros are not there
+    for begin, block in blocks:
+        waveform[begin : begin + len(block)] = block
+    return waveform
 
 
 def normalize(waveform: Tensor) -> Tensor:

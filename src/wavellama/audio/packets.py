@@ -7,61 +7,146 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
-from typing import Final, TypeAlias
+from typing import Final
 
 import av
 import numpy as np
 
+from wavellama.audio.channels import Mixer
+from wavellama.audio.clock import Clock, Piece, Samples
+from wavellama.audio.tracks import Selection, Track, choose_track, warn_of_silence
 from wavellama.errors import AudioError
+
+NO_TIMESTAMPS: Final = 0x80
+TS_DISCONT: Final = 0x200
+"""Flags of FFmpeg's formats: packets without a clock; a clock that may be set anew."""
 
 MAX_DAMAGE: Final = 0.1
 """The largest share of the packets of a file that may be damaged."""
-
-MAX_HOLE_SECS: Final = 1.0
-"""The most silence for one packet: what a damaged one says of its length may be wrong too."""
 
 MAX_LEVEL: Final = 8.0
 """What lossy codecs give beyond this (full scale is 1) is damage that the decoder has not noticed;
 lossless codecs may hold samples of any scale."""
 
-SILENCE_SAMPLES: Final = 65_536
-"""How much silence is made at a time."""
+SILENT_LEVEL: Final = 1e-4
+"""Sound that stays below this (-80 dB) is silence."""
 
-Samples: TypeAlias = "np.ndarray"
+BARE_FORMATS: Final = frozenset({"mp3", "aac", "amr", "amrnb", "amrwb", "loas"})
+"""Formats of packets without a header that tells how many there are, beside those that FFmpeg calls
+formats without time stamps."""
 
-Piece: TypeAlias = "tuple[Samples, int]"
-"""Mono samples (T) in float32, and their rate."""
+MIN_DROPPED_SECS: Final = 0.5
+"""How much sound may be left out without a word."""
 
 _log = logging.getLogger(__name__)
 
 
-def decode_audio(container: av.container.InputContainer, name: str) -> Iterator[Piece]:
-    """Yield the samples of the first audio stream of a file, which must have one.
+def decode_audio(
+    container: av.container.InputContainer, name: str, selection: Selection
+) -> Iterator[Piece]:
+    """Yield the samples of an audio track, where they lie on the clock of a player (see ``Clock``).
 
-    Rate and channels may change on the way. A packet that cannot be decoded becomes silence of its
-    length, so that times hold, except at the end of the file. What is damaged is logged once.
+    Rate and channels may change on the way. A packet that cannot be decoded leaves a hole, which is
+    silent, except at the end of the file. What is damaged is logged once.
 
-    :raises AudioError: nothing can be decoded, or more than ``MAX_DAMAGE`` of the packets cannot,
-        which shows at the end. The last packet may be incomplete, as where a file was cut off.
+    :raises AudioError: there is no such track or channel, nothing can be decoded, or more than
+        ``MAX_DAMAGE`` of the packets cannot, which shows at the end. The last packet may be
+        incomplete, as where a file was cut off.
     """
-    context = container.streams.audio[0].codec_context
-    if context is None:
-        raise AudioError(name, "the codec of its audio is not known.")
-    converter = _Converter(inf if context.codec.lossless else MAX_LEVEL)
+    track = choose_track(container, name, selection.track)
+    clock = Clock(*_clock_of(container, track))
+    converter = _Converter(track, Mixer(selection.channel, name))
     damage, is_empty = _Damage(), True
-    for packet in container.demux(audio=0):
-        for samples, rate in _decode_packet(packet, converter, damage):
-            yield from damage.fill_hole(rate)
-            yield samples, rate
-            is_empty = False
+    for packet in _demux(container, track, name):
+        for samples, rate, time in _decode_packet(packet, converter, damage):
+            if damage.is_new:
+                clock.expect_hole()
+            damage.is_new, is_empty = False, False
+            yield from clock.place(samples, rate, time)
     damage.report(name, is_empty)
+    if clock.dropped_secs > MIN_DROPPED_SECS:
+        _log.warning(
+            "%s: time goes back; %.1f s of sound are left out, at whose times there was some"
+            " already.",
+            name,
+            clock.dropped_secs,
+        )
+    if converter.peak < SILENT_LEVEL:
+        warn_of_silence(container, name, track)
+
+
+def _clock_of(container: av.container.InputContainer, track: Track) -> tuple[float, bool]:
+    """Return where the player begins (with the picture, if that is first), and ``is_broadcast``."""
+    is_broadcast = bool(container.format.flags & TS_DISCONT)
+    return start_secs(container, track), is_broadcast
+
+
+def start_secs(container: av.container.InputContainer, track: Track) -> float:
+    """Return the time stamp that is zero for players, in seconds."""
+    if container.start_time is not None:
+        return container.start_time / av.time_base
+    return float((track.start_time or 0) * (track.time_base or 0))
+
+
+def end_secs(container: av.container.InputContainer, track: Track) -> float:
+    """Return where the last sound of a track ends, in seconds of the player; nothing is decoded.
+
+    :raises FFmpegError: the packets of a file without an index cannot be read.
+    """
+    start, base = start_secs(container, track), float(track.time_base or 0)
+    if track.duration is not None and not _is_estimated(container):
+        return ((track.start_time or 0) + track.duration) * base - start
+    if container.duration and not _is_estimated(container):
+        with suppress(av.error.FFmpegError):
+            container.seek((container.start_time or 0) + container.duration)
+            if end := _last_end(container, track):
+                return end - start
+    container.seek(container.start_time or 0)
+    return _last_end(container, track) - start
+
+
+def _is_estimated(container: av.container.InputContainer) -> bool:
+    """Say whether FFmpeg guesses the duration by the first packets, or whether it is told."""
+    is_bare = container.format.flags & NO_TIMESTAMPS
+    has_index = container.format.name == "mp3" and bool(container.start_time)
+    return not has_index and (bool(is_bare) or container.format.name in BARE_FORMATS)
+
+
+def _last_end(container: av.container.InputContainer, track: Track) -> float:
+    """Return the latest end of the packets that follow, in seconds; 0: there are none."""
+    ends = (p.pts + (p.duration or 0) for p in container.demux(track) if p.pts is not None)
+    return float(max(ends, default=0) * (track.time_base or 0))
+
+
+def _demux(
+    container: av.container.InputContainer, track: Track, name: str
+) -> Iterator[av.Packet[av.AudioStream]]:
+    """Yield the packets of a track; of Ogg files that were strung together those that are alike.
+
+    :raises FFmpegError: they cannot be read.
+    """
+    is_first = True
+    try:
+        for packet in container.demux(track):
+            yield packet
+            is_first = False
+    except av.error.FFmpegError as ex:
+        if is_first or container.format.name != "ogg":
+            raise
+        _log.warning(
+            "%s: it goes on with a recording of another kind, such as of another sample rate, which"
+            " is left out (%s); only what comes before is read.",
+            name,
+            ex.strerror,
+        )
 
 
 def _decode_packet(
     packet: av.Packet[av.AudioStream], converter: _Converter, damage: _Damage
-) -> list[Piece]:
+) -> list[tuple[Samples, int, float | None]]:
     """Return what a packet holds; nothing if it is damaged."""
     damage.num_packets += packet.size > 0  # an empty packet marks the end
     try:
@@ -76,13 +161,16 @@ def _decode_packet(
 class _Converter:
     """Converts frames to mono; the filter behind it takes frames of one kind only."""
 
-    def __init__(self, max_level: float) -> None:
-        self._max_level = max_level
+    def __init__(self, track: Track, mixer: Mixer) -> None:
+        self._mixer = mixer
+        self._max_level = inf if track.codec_context.codec.lossless else MAX_LEVEL
         self._kind: object = None
         self._resampler = av.AudioResampler()
+        self.peak = 0.0
+        """The highest level so far, of all channels."""
 
-    def convert(self, frame: av.AudioFrame) -> Iterator[Piece]:
-        """Yield the samples of a frame.
+    def convert(self, frame: av.AudioFrame) -> Iterator[tuple[Samples, int, float | None]]:
+        """Yield the samples of a frame (T), their rate, and the time stamp of the first one.
 
         :raises ValueError: they are noise.
         """
@@ -90,11 +178,14 @@ class _Converter:
         if kind != self._kind:
             # Packed, since PyAV crashes on planar frames of eight channels or more.
             self._kind, self._resampler = kind, av.AudioResampler(format="flt")
+        time = frame.time
         for packed in self._resampler.resample(frame):
             samples = packed.to_ndarray().reshape(-1, packed.layout.nb_channels)
-            if self._max_level < inf and not np.abs(samples).max(initial=0) <= self._max_level:
+            level = float(np.abs(samples).max(initial=0))
+            if self._max_level < inf and not level <= self._max_level:
                 raise ValueError("samples beyond all measure")
-            yield samples.mean(1), frame.sample_rate
+            self.peak = max(self.peak, level)
+            yield self._mixer(samples), frame.sample_rate, time
 
 
 @dataclass
@@ -107,8 +198,8 @@ class _Damage:
 
     is_last_bad: bool = False
 
-    hole_secs: float = 0.0
-    """The length of the bad packets since the last good one."""
+    is_new: bool = False
+    """Whether nothing good has come since the last bad packet."""
 
     error: Exception | None = None
     """Why the last bad packet could not be decoded."""
@@ -118,15 +209,7 @@ class _Damage:
         self.error = error
         if packet.size:
             self.num_bad += 1
-            self.is_last_bad = True
-            secs = float((packet.duration or 0) * (packet.time_base or 0))
-            self.hole_secs += min(max(secs, 0.0), MAX_HOLE_SECS)
-
-    def fill_hole(self, rate: int) -> Iterator[Piece]:
-        """Yield silence for the bad packets since the last good one."""
-        num_samples, self.hole_secs = round(self.hole_secs * rate), 0.0
-        for begin in range(0, num_samples, SILENCE_SAMPLES):
-            yield np.zeros(min(num_samples - begin, SILENCE_SAMPLES), np.float32), rate
+            self.is_last_bad = self.is_new = True
 
     def report(self, name: str, is_empty: bool) -> None:
         """Log what is damaged.

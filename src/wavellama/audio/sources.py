@@ -6,19 +6,23 @@ Shapes: T samples, C channels.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import av
 import numpy as np
 from torch import Tensor
 
-from wavellama.audio.packets import Piece, Samples, decode_audio
+from wavellama.audio.channels import Mixer
+from wavellama.audio.clock import Piece, Samples
+from wavellama.audio.packets import decode_audio
+from wavellama.audio.tracks import EVERYTHING, Selection
 from wavellama.errors import AudioError, ConfigError
 
 MIN_RATE: Final = 1_000
@@ -30,6 +34,9 @@ MAX_CHANNELS: Final = 8
 
 PIECE_SAMPLES: Final = 65_536
 """How much of an array is converted at a time."""
+
+_URL: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/{1,2}\w", re.IGNORECASE)
+"""Addresses, also after ``Path`` has taken one of the slashes away."""
 
 DECODING_ERRORS: Final = (av.error.FFmpegError, OSError, ValueError)
 """What PyAV raises for files that it cannot read."""
@@ -113,18 +120,24 @@ def describe(source: object) -> str:
     return "audio given as bytes"
 
 
-def read_pieces(source: AudioInput, piece_secs: float) -> Iterator[Piece]:
+def read_pieces(
+    source: AudioInput, piece_secs: float, selection: Selection = EVERYTHING
+) -> Iterator[Piece]:
     """Yield the audio in pieces as they come: mono, at its own sample rate.
 
     :param piece_secs: how much raw PCM is waited for before it is passed on, in seconds.
-    :raises AudioError: the source is missing, not audio, or its layout cannot be told.
+    :raises AudioError: the source is missing, not audio, its layout cannot be told, or it has no
+        such track or channel.
     """
     name = describe(source)
+    if not isinstance(source, RawPcm | Mapping):
+        return _decode(source, name, selection)
+    if selection.track not in (None, 1):
+        raise AudioError(name, f"there is no audio track {selection.track}, but a single one.")
+    mixer = Mixer(selection.channel, name)
     if isinstance(source, RawPcm):
-        return _read_pcm(source, name, piece_secs)
-    if isinstance(source, Mapping):
-        return _read_mapping(source, name)
-    return _decode(source, name)
+        return _read_pcm(source, name, piece_secs, mixer)
+    return _read_mapping(source, name, mixer)
 
 
 @contextmanager
@@ -144,21 +157,41 @@ def open_container(source: AudioInput, name: str) -> Iterator[av.container.Input
 
 def is_pipe(source: object) -> TypeGuard[str | Path]:
     """Say whether ``source`` is the path of a pipe, such as a shell gives for ``<(command)``."""
-    if not isinstance(source, str | Path) or not os.path.exists(source):
+    if not isinstance(source, str | Path):
         return False
-    return stat.S_ISFIFO(os.stat(source).st_mode)
+    path = os.path.expanduser(source)
+    return os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode)
+
+
+def missing_reason(path: str | Path) -> str | None:
+    """Return why nothing can be read at a path; None: there is a file or a pipe."""
+    expanded = os.path.expanduser(path)
+    if os.path.isfile(expanded) or is_pipe(path):  # unlike Path's, never raise for odd names
+        return None
+    folder = os.path.dirname(expanded)
+    if not expanded:
+        return "the path is empty."
+    if os.path.isdir(expanded):
+        return "this is a folder, not a file."
+    if _URL.match(expanded):
+        return "URLs are not fetched; download the file, and give its path."
+    if folder and not os.path.isdir(folder):
+        return f"there is no such file: there is no folder {folder}."
+    return (
+        "there is no such file."
+        if PurePath(expanded).suffix
+        else "there is no such file or folder."
+    )
 
 
 # Encoded audio
 
 
-def _decode(source: AudioInput, name: str) -> Iterator[Piece]:
-    """Decode the first audio stream of a container."""
+def _decode(source: AudioInput, name: str, selection: Selection) -> Iterator[Piece]:
+    """Decode an audio track of a container."""
     try:
         with open_container(source, name) as container:
-            if not container.streams.audio:
-                raise AudioError(name, "the file has no audio stream.")
-            yield from decode_audio(container, name)
+            yield from decode_audio(container, name, selection)
     except DECODING_ERRORS as ex:
         raise AudioError(name, f"the audio cannot be decoded ({ex}).") from ex
 
@@ -166,7 +199,7 @@ def _decode(source: AudioInput, name: str) -> Iterator[Piece]:
 @contextmanager
 def _open_pipe(path: str | Path, name: str) -> Iterator[BinaryFile]:
     """Open a pipe that somebody writes into; others would be waited for for ever."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = os.open(os.path.expanduser(path), os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         os.set_blocking(descriptor, True)
         if not file.peek(1):
@@ -177,9 +210,10 @@ def _open_pipe(path: str | Path, name: str) -> Iterator[BinaryFile]:
 def _openable(source: AudioInput, name: str) -> str | BinaryFile:
     """Return what PyAV can open: a path or a file at its beginning."""
     if isinstance(source, str | Path):
-        if not os.path.isfile(source):  # unlike Path.is_file, never raises for odd names
-            raise AudioError(name, "there is no such file.")
-        return f"file:{source}"  # without the prefix, a colon in the name may mean a protocol
+        if reason := missing_reason(source):
+            raise AudioError(name, reason)
+        # Without the prefix, a colon in the name may mean a protocol.
+        return f"file:{os.path.expanduser(source)}"
     if isinstance(source, np.ndarray) and source.dtype in (np.int8, np.uint8):
         return BytesIO(source.tobytes())
     if isinstance(source, bytes | bytearray | memoryview):
@@ -212,14 +246,14 @@ def is_seekable(file: object) -> bool:
 # Raw PCM
 
 
-def _read_pcm(source: RawPcm, name: str, piece_secs: float) -> Iterator[Piece]:
+def _read_pcm(source: RawPcm, name: str, piece_secs: float, mixer: Mixer) -> Iterator[Piece]:
     dtype = np.dtype(PCM_FORMATS[source.sample_format])
     frame_size = dtype.itemsize * source.num_channels
     piece_size = max(round(piece_secs * source.sample_rate), 1) * frame_size
     while data := _read_fully(source.file, piece_size, name):
         whole = data[: len(data) // frame_size * frame_size]  # the end may lack some bytes
         samples = np.frombuffer(whole, dtype).reshape(-1, source.num_channels)
-        yield to_float(samples).mean(1), source.sample_rate
+        yield mixer(to_float(samples)), source.sample_rate
 
 
 def _read_fully(file: BinaryFile, size: int, name: str) -> bytes:
@@ -238,12 +272,11 @@ def _read_fully(file: BinaryFile, size: int, name: str) -> bytes:
 # Arrays
 
 
-def _read_mapping(source: Mapping[str, object], name: str) -> Iterator[Piece]:
+def _read_mapping(source: Mapping[str, object], name: str, mixer: Mixer) -> Iterator[Piece]:
     samples, sample_rate = read_array(source, name)
     samples = _narrow(samples)
     for begin in range(0, len(samples), PIECE_SAMPLES):
-        piece = to_float(samples[begin : begin + PIECE_SAMPLES])
-        yield (piece if piece.ndim == 1 else piece.mean(1)), sample_rate
+        yield mixer(to_float(samples[begin : begin + PIECE_SAMPLES])), sample_rate
 
 
 def read_array(source: Mapping[str, object], name: str) -> tuple[Samples, int]:

@@ -12,13 +12,13 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
 from torchaudio.transforms import Resample
 
-from wavellama.audio.packets import Piece, Samples
+from wavellama.audio.clock import Piece, Samples
+from wavellama.audio.packets import end_secs
 from wavellama.audio.sources import (
     DECODING_ERRORS,
     AudioInput,
@@ -32,6 +32,7 @@ from wavellama.audio.sources import (
     read_array,
     read_pieces,
 )
+from wavellama.audio.tracks import EVERYTHING, Selection, choose_track
 from wavellama.errors import AudioError
 from wavellama.units import MIN_SAMPLES, SAMPLE_RATE
 
@@ -43,21 +44,26 @@ MAX_RATIO: Final = 1_000
 """The largest number in the ratio of sample rates; resampling costs grow with it."""
 
 
-def stream_audio(source: AudioInput, block_secs: float = BLOCK_SECS) -> Iterator[Tensor]:
+def stream_audio(
+    source: AudioInput, block_secs: float = BLOCK_SECS, selection: Selection = EVERYTHING
+) -> Iterator[Tensor]:
     """Yield the audio of ``source`` as mono 16 kHz samples in float32, not normalised. (T) each.
 
-    Any sample rate is resampled; channels are averaged; both may change on the way. Silence stands
-    in for single packets that cannot be decoded. Files that can be read again are read from their
-    beginning. Nothing is read before the first block is asked for.
+    Any sample rate is resampled; channels are averaged, unless they cancel each other out; both may
+    change on the way. Time stamps decide where sound lies; holes and packets that cannot be decoded
+    are silent. Files that can be read again are read from their beginning. Nothing is read before
+    the first block is asked for.
 
     :param block_secs: about how long the blocks are, and how much raw PCM is waited for.
+    :param selection: the track and the channel to read.
     :raises AudioError: the source is missing, not audio, too short (25 ms or less), holds NaN or
-        infinite samples, its layout cannot be told, or more than a tenth of its packets cannot be
-        decoded, which shows at the end. What comes before a damage has been yielded by then.
+        infinite samples, its layout cannot be told, it has no such track or channel, or more than a
+        tenth of its packets cannot be decoded, which shows at the end. What comes before a damage
+        has been yielded by then.
     """
     name = describe(source)
     num_samples = 0
-    for block in _convert(read_pieces(source, block_secs), block_secs, name):
+    for block in _convert(read_pieces(source, block_secs, selection), block_secs, name):
         num_samples += len(block)
         if len(block):
             yield block
@@ -72,35 +78,26 @@ def can_be_read_again(source: AudioInput) -> bool:
     return not (isinstance(source, RawPcm) or is_stream or is_pipe(source))
 
 
-def probe_duration(source: AudioInput) -> float | None:
-    """Return how many seconds of audio the header of ``source`` promises; None: it does not say.
+def probe_duration(source: AudioInput, selection: Selection = EVERYTHING) -> float | None:
+    """Return how many seconds of audio ``source`` promises; None: it does not say.
 
-    Nothing is decoded, and nothing is read of a source that cannot be read again.
+    Nothing is decoded, and nothing is read of a source that cannot be read again. Files without an
+    index are walked through.
     """
     try:
-        return _probe(source, describe(source))
+        return _probe(source, describe(source), selection)
     except (AudioError, *DECODING_ERRORS):
         return None  # stream_audio will say what is wrong
 
 
-def _probe(source: AudioInput, name: str) -> float | None:
+def _probe(source: AudioInput, name: str, selection: Selection) -> float | None:
     if isinstance(source, Mapping):
         samples, sample_rate = read_array(source, name)
         return len(samples) / sample_rate
     if not can_be_read_again(source):
         return None
     with open_container(source, name) as container:
-        return _promised_duration(container)
-
-
-def _promised_duration(container: av.container.InputContainer) -> float | None:
-    if not container.streams.audio:
-        return None
-    stream = container.streams.audio[0]
-    if stream.duration is not None and stream.time_base is not None:
-        seconds = float(stream.duration * stream.time_base)
-    else:
-        seconds = (container.duration or 0) / av.time_base
+        seconds = end_secs(container, choose_track(container, name, selection.track))
     return seconds if seconds > 0 else None
 
 

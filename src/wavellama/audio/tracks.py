@@ -1,0 +1,113 @@
+"""Which of the sounds of a file is read: its track and its channel."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+import av
+
+from wavellama.audio.channels import Channel
+from wavellama.errors import AudioError, ConfigError
+
+Track: TypeAlias = "av.AudioStream"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is read of audio."""
+
+    track: int | str | None = None
+    """The number of an audio track, from 1 on, or its language as the file has it (``eng``); None:
+    the one that the file calls the default, else the first."""
+
+    channel: Channel = "mix"
+    """The number of a channel, from 1 on, or their mean."""
+
+    def __post_init__(self) -> None:
+        """Check the values; digits are a number.
+
+        :raises ConfigError: one is no number above 0, and no language or ``mix``.
+        """
+        for name, word in (("track", None), ("channel", "mix")):
+            value = getattr(self, name)
+            if isinstance(value, str) and value.isdecimal():
+                object.__setattr__(self, name, value := int(value))
+            is_text = isinstance(value, str) and bool(value.strip()) and word in (None, value)
+            is_number = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            if not (is_text or is_number or (name == "track" and value is None)):
+                other = repr(word) if word else "a language"
+                raise ConfigError(
+                    f"`{name}` must be a number from 1 on or {other}, but is {value!r}."
+                )
+
+
+EVERYTHING = Selection()
+"""The default track, all channels."""
+
+
+def choose_track(
+    container: av.container.InputContainer, name: str, wanted: int | str | None
+) -> Track:
+    """Return the audio track to read; that there are others is logged once.
+
+    :raises AudioError: there is no such track, or its codec is not known.
+    """
+    tracks = container.streams.audio
+    if not tracks:
+        raise AudioError(name, "the file has no audio stream.")
+    if wanted is None:
+        track = _default(tracks)
+        if len(tracks) > 1:
+            _say_once(f"{name}: {_listed(tracks)}; {tracks.index(track) + 1} is read.")
+    else:
+        found = [t for i, t in enumerate(tracks, 1) if wanted == i or _speaks(t, wanted)]
+        if not found:
+            raise AudioError(name, f"there is no audio track {wanted}: {_listed(tracks)}.")
+        track = found[0]
+    if track.codec_context is None:
+        raise AudioError(name, "the codec of its audio is not known.")
+    return track
+
+
+def warn_of_silence(container: av.container.InputContainer, name: str, track: Track) -> None:
+    """Say that the track that was read holds nothing but silence, if there are others."""
+    tracks = container.streams.audio
+    if len(tracks) > 1:
+        number = tracks.index(track) + 1
+        _say_once(
+            f"{name}: audio track {number} holds only silence; --audio-track chooses another of"
+            f" the {_listed(tracks)}."
+        )
+
+
+def _default(tracks: Sequence[Track]) -> Track:
+    known = [track for track in tracks if track.codec_context is not None] or tracks
+    flagged = [track for track in known if track.disposition & av.stream.Disposition.default]
+    return [*flagged, *known][0]
+
+
+def _speaks(track: Track, wanted: int | str) -> bool:
+    """Say whether a track is in a language; of ``eng_Latn`` or ``en-GB``, the first part counts."""
+    language = (track.language or "").casefold()
+    names = {str(wanted).casefold(), str(wanted).replace("-", "_").partition("_")[0].casefold()}
+    return bool(language) and language in names
+
+
+def _listed(tracks: Sequence[Track]) -> str:
+    named = [
+        f"{number} ({track.language})" if track.language else f"{number}"
+        for number, track in enumerate(tracks, 1)
+    ]
+    return f"{len(tracks)} audio track{'s' * (len(tracks) > 1)}: {', '.join(named)}"
+
+
+@lru_cache(maxsize=10_000)
+def _say_once(message: str) -> None:
+    """Log what each reading of the same file would say again."""
+    _log.warning("%s", message)
