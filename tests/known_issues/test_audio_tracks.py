@@ -100,7 +100,8 @@ def _sources(samples: np.ndarray, tmp_path: Path) -> list[Any]:
 
 def _noise(seed: int) -> np.ndarray:
     noise = 0.1 * np.random.default_rng(seed).standard_normal(20_000)
-    return (noise * 32768).round() / 32768
+    rounded: np.ndarray = (noise * 32768).round() / 32768
+    return rounded
 
 
 @pytest.mark.parametrize("gains", [(1, -1), (-1, 1), (1, -0.9), (1, -1, 0.02), (1, 1, -1, -1)])

@@ -88,7 +88,11 @@ def start_secs(container: av.container.InputContainer, track: Track) -> float:
     """Return the time stamp that is zero for players, in seconds."""
     if container.start_time is not None:
         return container.start_time / av.time_base
-    return float((track.start_time or 0) * (track.time_base or 0))
+    return _seconds(track.start_time, track)
+
+
+def _seconds(ticks: int | None, track: Track) -> float:
+    return float((ticks or 0) * (track.time_base or 0))
 
 
 def end_secs(container: av.container.InputContainer, track: Track) -> float:
@@ -96,10 +100,12 @@ def end_secs(container: av.container.InputContainer, track: Track) -> float:
 
     :raises FFmpegError: the packets of a file without an index cannot be read.
     """
-    start, base = start_secs(container, track), float(track.time_base or 0)
-    if track.duration is not None and not _is_estimated(container):
-        return ((track.start_time or 0) + track.duration) * base - start
-    if container.duration and not _is_estimated(container):
+    start = start_secs(container, track)
+    if _is_estimated(container):
+        return _last_end(container, track) - start
+    if track.duration is not None:
+        return _seconds(track.start_time, track) + _seconds(track.duration, track) - start
+    if container.duration:  # that of all tracks: the end of this one lies near it, or before
         with suppress(av.error.FFmpegError):
             container.seek((container.start_time or 0) + container.duration)
             if end := _last_end(container, track):
@@ -118,7 +124,7 @@ def _is_estimated(container: av.container.InputContainer) -> bool:
 def _last_end(container: av.container.InputContainer, track: Track) -> float:
     """Return the latest end of the packets that follow, in seconds; 0: there are none."""
     ends = (p.pts + (p.duration or 0) for p in container.demux(track) if p.pts is not None)
-    return float(max(ends, default=0) * (track.time_base or 0))
+    return _seconds(max(ends, default=0), track)
 
 
 def _demux(

@@ -169,19 +169,15 @@ def missing_reason(path: str | Path) -> str | None:
     if os.path.isfile(expanded) or is_pipe(path):  # unlike Path's, never raise for odd names
         return None
     folder = os.path.dirname(expanded)
-    if not expanded:
-        return "the path is empty."
-    if os.path.isdir(expanded):
-        return "this is a folder, not a file."
-    if _URL.match(expanded):
-        return "URLs are not fetched; download the file, and give its path."
-    if folder and not os.path.isdir(folder):
-        return f"there is no such file: there is no folder {folder}."
-    return (
-        "there is no such file."
-        if PurePath(expanded).suffix
-        else "there is no such file or folder."
-    )
+    reasons = {
+        "the path is empty.": not expanded,
+        "this is a folder, not a file.": os.path.isdir(expanded),
+        "URLs are not fetched; download the file, and give its path.": _URL.match(expanded),
+        f"there is no folder {folder}.": folder and not os.path.isdir(folder),
+        "there is no such file.": PurePath(expanded).suffix,
+    }
+    found = (reason for reason, is_so in reasons.items() if is_so)
+    return next(found, "there is no such file or folder.")
 
 
 # Encoded audio

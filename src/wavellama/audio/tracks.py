@@ -34,17 +34,23 @@ class Selection:
 
         :raises ConfigError: one is no number above 0, and no language or ``mix``.
         """
-        for name, word in (("track", None), ("channel", "mix")):
+        for name, other in (("track", "a language"), ("channel", "'mix'")):
             value = getattr(self, name)
             if isinstance(value, str) and value.isdecimal():
-                object.__setattr__(self, name, value := int(value))
-            is_text = isinstance(value, str) and bool(value.strip()) and word in (None, value)
-            is_number = isinstance(value, int) and not isinstance(value, bool) and value > 0
-            if not (is_text or is_number or (name == "track" and value is None)):
-                other = repr(word) if word else "a language"
-                raise ConfigError(
-                    f"`{name}` must be a number from 1 on or {other}, but is {value!r}."
-                )
+                object.__setattr__(self, name, int(value))
+            if not _is_number(getattr(self, name)) and not _is_word(name, value):
+                raise ConfigError(f"`{name}` must be a number from 1 on or {other}, not {value!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_word(name: str, value: object) -> bool:
+    """Say whether a value is what may stand in the place of a number."""
+    if name == "channel":
+        return value == "mix"
+    return value is None or (isinstance(value, str) and value.strip(" 0") != "")
 
 
 EVERYTHING = Selection()
