@@ -23,7 +23,7 @@ class Example:
     """Its waveform, normalised; None where the model reads text alone. *Shape:* (T)."""
 
     tokens: list[int]
-    """Token ids of its text."""
+    """Token ids of its text; none where the model reads audio alone."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class AsrBatch:
     """Language code of each row (None: not given), or None if the batch carries no column."""
 
     examples: list[list[Example]] | None = None
-    """The context examples of each row (ZERO_SHOT)."""
+    """The context examples of each row."""
 
     words: list[TimedWords] | None = None
     """The timed words of each row (training of streaming models)."""
@@ -72,11 +72,11 @@ class BatchColumns:
     language: str | None = "lang"
     """The column of language codes; None: the model reads none."""
 
-    examples: bool = False
-    """Whether it reads context examples (``context_text``)."""
+    example_text: bool = False
+    """Whether it reads the text of context examples (``context_text``)."""
 
     example_audio: bool = False
-    """Whether it reads their audio, too (``context_audio``)."""
+    """Whether it reads the audio of context examples (``context_audio``)."""
 
     words: bool = False
     """Whether it reads timed words (``text_words_merged``, ``word_duration``), if there are any."""
@@ -91,6 +91,7 @@ def to_asr_batch(batch: Seq2SeqBatch, columns: BatchColumns | None = None) -> As
     if batch.packed:
         raise BatchError("A packed batch cannot be used; give one row per utterance, padded.")
     columns = columns or BatchColumns()
+    read = columns.example_text, columns.example_audio
     audio_lens = list(batch.source_seq_lens)
     example = _Metadata(batch.example, len(audio_lens))
     return AsrBatch(
@@ -98,7 +99,7 @@ def to_asr_batch(batch: Seq2SeqBatch, columns: BatchColumns | None = None) -> As
         audio_lens,
         _rows_of_ints(batch.target_seqs, batch.target_seq_lens),
         example.langs(columns.language) if columns.language is not None else None,
-        example.examples(columns.example_audio) if columns.examples else None,
+        example.examples(*read) if any(read) else None,
         example.words() if columns.words else None,
     )
 
@@ -120,21 +121,15 @@ class _Metadata:
             )
         return list(langs)
 
-    def examples(self, with_audio: bool) -> list[list[Example]]:
-        texts = [_seqs(row, "context_text") for row in self._rows("context_text")]
-        tokens = [_rows_of_ints(seqs, lens) for seqs, lens in texts]
+    def examples(self, with_text: bool, with_audio: bool) -> list[list[Example]]:
         if not with_audio:
-            return [[Example(None, ids) for ids in row] for row in tokens]
-        clips = [_seqs(row, "context_audio") for row in self._rows("context_audio")]
-        rows: list[list[Example]] = []
-        for i, ((seqs, lens), ids) in enumerate(zip(clips, tokens, strict=True)):
-            if len(lens) != len(ids):
-                raise BatchError(
-                    f"Row {i} has {len(lens)} examples of audio, but {len(ids)} of text."
-                )
-            audio = [seq[:length] for seq, length in zip(seqs, lens, strict=True)]
-            rows.append([Example(*pair) for pair in zip(audio, ids, strict=True)])
-        return rows
+            texts = self._seqs("context_text")
+            return [[Example(None, ids.tolist()) for ids in row] for row in texts]
+        clips = self._seqs("context_audio")
+        if not with_text:
+            return [[Example(audio, []) for audio in row] for row in clips]
+        rows = enumerate(zip(clips, self._seqs("context_text"), strict=True))
+        return [_examples(i, audio, texts) for i, (audio, texts) in rows]
 
     def words(self) -> list[TimedWords] | None:
         if self._column("text_words_merged") is None:
@@ -159,6 +154,10 @@ class _Metadata:
             )
         return self._example.get(name)
 
+    def _seqs(self, name: str) -> list[list[Tensor]]:
+        """Return what a column holds of each row's examples, without padding."""
+        return [_seqs(row, name) for row in self._rows(name)]
+
     def _rows(self, name: str) -> Sequence[Any]:
         """Return a column that the model cannot do without."""
         rows = self._column(name)
@@ -171,8 +170,14 @@ class _Metadata:
         return rows
 
 
-def _seqs(row: object, name: str) -> tuple[Tensor, list[int]]:
-    """Return the padded sequences of one row's examples, and their lengths."""
+def _examples(row: int, clips: Sequence[Tensor], texts: Sequence[Tensor]) -> list[Example]:
+    if len(clips) != len(texts):
+        raise BatchError(f"Row {row} has {len(clips)} examples of audio, but {len(texts)} of text.")
+    return [Example(audio, ids.tolist()) for audio, ids in zip(clips, texts, strict=True)]
+
+
+def _seqs(row: object, name: str) -> list[Tensor]:
+    """Return the sequences of one row's examples, without padding."""
     if not isinstance(row, Mapping) or not {"seqs", "seq_lens"} <= row.keys():
         raise BatchError(f"A row of `{name}` must be a mapping with `seqs` and `seq_lens`.")
     seqs, lens = row["seqs"], [int(length) for length in row["seq_lens"]]
@@ -181,7 +186,7 @@ def _seqs(row: object, name: str) -> tuple[Tensor, list[int]]:
             f"The `seqs` of a row of `{name}` have the shape {tuple(seqs.shape)}, which does not"
             f" fit `seq_lens` {lens}."
         )
-    return seqs, lens
+    return [seq[:length] for seq, length in zip(seqs, lens, strict=True)]
 
 
 def _rows_of_ints(seqs: Tensor, seq_lens: Sequence[int]) -> list[list[int]]:

@@ -127,9 +127,9 @@ def test_the_positions_are_those_of_the_clip(variant: str, stacking: int) -> Non
     model = model_of(variant, stacking)
     batch = batch_of(model)
     with torch.no_grad():
-        prompt = module._embed_prompt(model, batch)
+        prompt = model.embed_prompt(batch)
         audio, (length,) = model.embed_audio(batch.audio, batch.audio_lens)
-    positions = module._own_audio(model, prompt)
+    positions = module._own_audio(prompt)
     assert len(positions) == length
     torch.testing.assert_close(prompt.seqs[0, positions], audio[0, :length])
 
@@ -154,11 +154,11 @@ def test_attention_is_what_the_decoder_computes(variant: str, kv_heads: int) -> 
     model = tiny_model(merge(merge(SMALL, VARIANTS[variant]), overrides))
     tokens = [4, 5, 6]
     with torch.no_grad():
-        prompt = module._embed_prompt(model, batch_of(model))
+        prompt = model.embed_prompt(batch_of(model))
         found = module._follow(model, prompt, tokens).attention()
         text = model.embed_text(torch.tensor([tokens]), prompt.seqs.dtype)
         seqs = torch.cat([prompt.seqs, text], 1)
-    positions = module._own_audio(model, prompt)
+    positions = module._own_audio(prompt)
     begin = prompt.seqs.size(1)
     weights = naive_attention(model, seqs)[:, :, positions].float()
     weights = weights / weights.sum(-1, keepdim=True)
@@ -202,7 +202,7 @@ def test_examples_that_were_read_before_change_nothing(variant: str) -> None:
     with torch.no_grad():
         (old, new) = (
             module._follow(model, prompt, tokens).attention()
-            for prompt in (module._embed_prompt(model, batch), embed_after(model, bare, prefix))
+            for prompt in (model.embed_prompt(batch), embed_after(model, bare, prefix))
         )
     torch.testing.assert_close(new, old)
 

@@ -94,7 +94,7 @@ def test_the_decoder_reads_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_their_number_must_be_that_of_the_model() -> None:
-    with pytest.raises(BatchError, match=r"There are 2 context examples, .* exactly 3"):
+    with pytest.raises(BatchError, match=r"has 2 context examples, .* exactly 3"):
         read_examples(create(), examples()[:2])
     plain = tiny_model(SMALL, dtype=torch.float64)
     with pytest.raises(BatchError, match="reads no examples"):

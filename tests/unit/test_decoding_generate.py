@@ -57,7 +57,10 @@ def test_the_language_makes_a_difference() -> None:
 
 
 def test_streaming_models_refuse_what_they_cannot_use() -> None:
-    streaming = {"n_special_tokens": 3, "streaming_config": {"is_streaming": True}}
+    streaming = {
+        "n_special_tokens": 3,
+        "streaming_config": {"is_streaming": True, "segment_secs": 0.5},
+    }
     model = tiny_model(merge(merge(SMALL, LID), streaming))
     for extras in ({"observer": lambda rows: None}, {"prefix": SharedPrefix(torch.zeros(3, 16))}):
         with pytest.raises(ConfigError, match=f"`{next(iter(extras))}` needs a model that is not"):

@@ -73,7 +73,10 @@ def test_step_hooks_see_every_step_until_removed(generator: Wav2Vec2LlamaGenerat
 
 
 def test_streaming_models_take_no_step_hooks() -> None:
-    streaming = {"n_special_tokens": 3, "streaming_config": {"is_streaming": True}}
+    streaming = {
+        "n_special_tokens": 3,
+        "streaming_config": {"is_streaming": True, "segment_secs": 0.5},
+    }
     generator = Wav2Vec2LlamaGenerator(tiny_model(merge(merge(SMALL, LID), streaming)), CONFIG)
     with pytest.raises(ConfigError, match="not streaming"):
         generator.register_step_hook(lambda prompt_indices, seqs, step_scores, prefill: None)

@@ -25,7 +25,7 @@ CODES = ["eng_Latn", "deu_Latn", "spa_Latn"]
 ROWS = Utterances(make_waveforms([5000, 3000]), [[4], [5, 6]], ["eng_Latn", None])
 TEXTS = [[4, 5, 6], [7]]
 GREEDY = Wav2Vec2LlamaBeamSearchConfig(nbest=1, max_new_tokens=12)
-STREAMING = {"n_special_tokens": 3, "streaming_config": {"is_streaming": True}}
+STREAMING = {"n_special_tokens": 3, "streaming_config": {"is_streaming": True, "segment_secs": 0.5}}
 
 
 class CountingEngine:

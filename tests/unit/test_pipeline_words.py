@@ -18,6 +18,7 @@ from wavellama import ASRInferencePipeline, ContextExample, TranscribeOptions, T
 from wavellama.audio.load import AudioInput
 from wavellama.batch import AsrBatch
 from wavellama.decoding import examples, language
+from wavellama.decoding.examples import read_examples
 from wavellama.errors import ConfigError, TranscriptionError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.pipeline import checks, recogniser
@@ -116,14 +117,13 @@ def test_languages_that_are_given_are_not_detected(monkeypatch: pytest.MonkeyPat
 
 def test_examples_are_encoded_once_for_words_too(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = create_pipeline("zero_shot")
-    embedded: list[int] = []
-    embed = examples._embed
+    read: list[str | None] = []
 
-    def count(model: Any, clips: Any) -> Any:
-        embedded.append(len(clips))
-        return embed(model, clips)
+    def count(model: Any, given: Any, lang: str | None) -> Any:
+        read.append(lang)
+        return read_examples(model, given, lang)
 
-    monkeypatch.setattr(examples, "_embed", count)
+    monkeypatch.setattr(examples, "read_examples", count)
     example = ContextExample(SPEECH, "ab")
     options = TranscribeOptions(search=SEARCH, word_timestamps=True)
     inputs: list[AudioInput] = [
@@ -131,7 +131,7 @@ def test_examples_are_encoded_once_for_words_too(monkeypatch: pytest.MonkeyPatch
     ]
     transcripts = list(pipeline.stream_results(inputs, options, examples=[example]))
     assert any(segment.words for one in transcripts for segment in one.segments)
-    assert len(embedded) == 2, "once for the texts, and once for the times"
+    assert len(read) == 2, "once for the texts, and once for the times"
 
 
 def test_hotwords_and_scripts_steer_the_text() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from wavellama.errors import ConfigError, SyntaxNotAvailableError
 from wavellama.prompt.describe import describe_syntaxes
-from wavellama.prompt.parts import Audio, Language, Part, Text, Token, is_covered
+from wavellama.prompt.parts import Language, Part, Token, is_covered
 from wavellama.prompt.syntax import Syntax
 from wavellama.prompt.syntaxes import LLM_ASR, LLM_ASR_LID, ModelType, select_syntax
 
@@ -48,14 +48,14 @@ def test_inference_reads_up_to_the_first_covered_part(syntax: Syntax, prompt: st
 
 def test_special_tokens_are_numbered_from_their_base() -> None:
     assert LLM_ASR_LID.token_ids(0, 2, 9812) == {"bos": 0, "eos": 2, "lid": 9812}
-    many = Syntax("many", (Audio(), Text()), special_tokens=("a", "b", "c"))
+    many = Syntax("many", LLM_ASR.parts, special_tokens=("a", "b", "c"))
     assert many.token_ids(5, 6, 100) == {"bos": 5, "eos": 6, "a": 100, "b": 101, "c": 102}
 
 
 def test_only_the_syntax_with_a_language_part_needs_one() -> None:
     assert LLM_ASR_LID.needs_language
     assert not LLM_ASR.needs_language
-    assert Syntax("x", (Language(), Text())).needs_language
+    assert Syntax("x", (Language(), *LLM_ASR.parts)).needs_language
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Limit:
 
 FUNCTION_LINES: Final = Limit(8, None, None)
 FUNCTION_BODY: Final = Limit(None, 35, 60)
-FILE_LINES: Final = Limit(120, 300, 400)
+FILE_LINES: Final = Limit(120, 300, 350)
 COMPLEXITY: Final = Limit(None, None, 8)
 PARAMETERS: Final = Limit(None, None, 6)
 

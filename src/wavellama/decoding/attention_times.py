@@ -26,8 +26,6 @@ from wavellama.model.eval_mode import eval_mode
 from wavellama.model.frames import frame_grid
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.outputs import EmbeddedPrompt, SharedPrefix
-from wavellama.prompt.assemble import Item, PromptRow
-from wavellama.prompt.parts import Items
 from wavellama.units import samples_to_seconds
 
 NUM_HEADS: Final = 4
@@ -68,7 +66,7 @@ def attention_times(
     if not tokens:
         return []
     with eval_mode(model):
-        prompt = embed_after(model, batch, prefix) if prefix else _embed_prompt(model, batch)
+        prompt = embed_after(model, batch, prefix) if prefix else model.embed_prompt(batch)
         path = _find_path(_follow(model, prompt, tokens).attention())
     grid = frame_grid(model.encoder_frontend.feature_extractor)
     duration = samples_to_seconds(batch.audio_lens[0])
@@ -77,18 +75,6 @@ def attention_times(
         return min(max(grid.seconds(position * model.encoder_stacking), 0.0), duration)
 
     return [(seconds(begin), seconds(end)) for begin, end in path.places]
-
-
-def _embed_prompt(model: Wav2Vec2LlamaModel, batch: AsrBatch) -> EmbeddedPrompt:
-    """Return what the decoder reads before the text, and the frames of the clip."""
-    if not model.syntax.is_streaming:
-        return model.embed_prompt(batch)
-    frames, frame_lens = model.encode_clips(batch.audio, batch.audio_lens)
-    audio, audio_lens = model.project_frames(frames, frame_lens)
-    language = model.lang_mapping.row(batch.langs[0] if batch.langs else None)
-    row = PromptRow(Item(clip=0), language, {Items.PAST: []})
-    prompt = model.embed_rows([row], model.syntax.prompt, audio, audio_lens)
-    return prompt._replace(frames=[frames[0, : frame_lens[0]]])
 
 
 def _follow(model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, tokens: list[int]) -> _HeadChoice:
@@ -100,16 +86,15 @@ def _follow(model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, tokens: list[int]
     seqs = torch.cat(parts, dim=1)  # (1, S, M)
     if seqs.size(1) > model.max_generation_length:
         raise ContextTooLongError(seqs.size(1), model.max_generation_length)
-    heads = _HeadChoice(_own_audio(model, prompt), len(tokens))
+    heads = _HeadChoice(_own_audio(prompt), len(tokens))
     with _watching(model.llama_decoder, heads):
         model.llama_decoder(seqs, BatchLayout.of(seqs))
     return heads
 
 
-def _own_audio(model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt) -> Tensor:
+def _own_audio(prompt: EmbeddedPrompt) -> Tensor:
     """Return the decoder positions of the clip: those that show the first clip of the pool. (T')"""
-    num_positions = math.ceil(len(prompt.frames[0]) / model.encoder_stacking)
-    return prompt.prefix_len + (prompt.layout.index[0] < num_positions).nonzero()[:, 0]
+    return prompt.prefix_len + (prompt.layout.index[0] < len(prompt.audio[0])).nonzero()[:, 0]
 
 
 class _Path(NamedTuple):

@@ -19,7 +19,9 @@ from wavellama.errors import BatchError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.eval_mode import eval_mode
 from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.model.outputs import SharedPrefix
+from wavellama.model.outputs import DecoderInputs, EmbeddedPrompt, SharedPrefix
+from wavellama.prompt.assemble import AudioSpan
+from wavellama.prompt.layout import lay_out
 from wavellama.search.beam import StepObserver
 from wavellama.search.constraints import Constraint
 from wavellama.search.types import Hypothesis
@@ -50,7 +52,7 @@ class SearchExtras(TypedDict, total=False):
 @torch.no_grad()
 def generate(
     model: Wav2Vec2LlamaModel,
-    batch: Seq2SeqBatch | AsrBatch,
+    batch: Seq2SeqBatch | AsrBatch | DecoderInputs,
     config: Wav2Vec2LlamaBeamSearchConfig | None = None,
     **extras: Unpack[SearchExtras],
 ) -> list[list[Hypothesis]]:
@@ -60,6 +62,8 @@ def generate(
     in the mode that it was in; targets in ``batch`` are not looked at. Streaming models return
     one hypothesis per row, the best ones of its segments joined (see ``decoding.streaming``).
 
+    :param batch: what to recognise; or what ``forward(return_decoder_inputs=True)`` returned for
+        it, where the model reads whole utterances.
     :param config: how to search; None takes the model's own ``beam_search_config``.
     :param extras: what else decides about the text (see ``SearchExtras``).
     :raises ValidationError: a field of ``config`` is out of range.
@@ -79,13 +83,43 @@ def generate(
         batch = model.read_batch(batch)
     if drafts is not None:
         _check_search_for_drafts(config, bias)
-        _check_drafts(drafts, batch.num_rows, model.target_vocab_info.size)
+        _check_drafts(drafts, _num_rows(batch), model.target_vocab_info.size)
     with eval_mode(model):
-        if model.syntax.is_streaming:
-            return [[best] for best in transcribe_rows(model, batch, config, bias)]
         prefix, observer = extras.get("prefix"), extras.get("observer")
-        prompt = embed_after(model, batch, prefix) if prefix else model.embed_prompt(batch)
+        if isinstance(batch, DecoderInputs):
+            prompt = _embedded_before(model, batch, config, prefix)
+        elif model.syntax.is_streaming:
+            return [[best] for best in transcribe_rows(model, batch, config, bias)]
+        else:
+            prompt = embed_after(model, batch, prefix) if prefix else model.embed_prompt(batch)
         return search_prompts(model, prompt, config, bias=bias, observer=observer, drafts=drafts)
+
+
+def _num_rows(batch: AsrBatch | DecoderInputs) -> int:
+    return len(batch.audio_embeddings) if isinstance(batch, DecoderInputs) else batch.num_rows
+
+
+def _embedded_before(
+    model: Wav2Vec2LlamaModel,
+    inputs: DecoderInputs,
+    config: Wav2Vec2LlamaBeamSearchConfig,
+    prefix: SharedPrefix | None,
+) -> EmbeddedPrompt:
+    """Return what stood before the texts when the decoder's inputs were embedded."""
+    if model.syntax.is_streaming:
+        raise ConfigError(
+            "`DecoderInputs` need a model that is not streaming: what this one reads before a"
+            " segment has the texts in it that were found before; give the batch."
+        )
+    if prefix is not None:
+        raise ConfigError("`prefix` is part of `DecoderInputs` already; leave it out.")
+    if model.ctc_head is not None and (config.ctc_weight or config.ctc_draft):
+        raise ConfigError(
+            "`ctc_weight` and `ctc_draft` need the encoder's frames, which `DecoderInputs` do not"
+            " hold; give the batch."
+        )
+    seqs, lens = inputs.decoder_context_inputs[0], inputs.decoder_context_seq_lens[0]
+    return EmbeddedPrompt(seqs, lay_out([(AudioSpan(row),) for row in range(len(lens))], lens))
 
 
 def _check_streaming(model: Wav2Vec2LlamaModel, extras: SearchExtras) -> None:

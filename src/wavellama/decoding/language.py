@@ -28,10 +28,10 @@ from wavellama.engine import EngineContinuations, Precision
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, ContextTooLongError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.eval_mode import eval_mode
+from wavellama.model.inputs import cut
 from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.prompt.assemble import Item, PromptRow
 from wavellama.prompt.layout import NO_LABEL
-from wavellama.prompt.parts import Language, Part
+from wavellama.prompt.parts import Audio, Language, Part, flatten, num_fixed
 from wavellama.prompt.syntax import Syntax
 
 MAX_POSITIONS: Final = 512
@@ -102,8 +102,8 @@ def detect_languages(
     :raises ContextTooLongError: audio and text together are longer than the decoder reads.
     :raises DecodingError: the decoder produced NaN.
     """
-    split_at_language(model.syntax)  # raises before anything is computed
-    rows = _language_rows(model, candidates)
+    before, behind = split_at_language(model.syntax)  # raises before anything is computed
+    codes = _own_codes(model, candidates)
     config = config or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
     StandardObjectValidator().validate(config)
     if isinstance(batch, Seq2SeqBatch):
@@ -114,9 +114,11 @@ def detect_languages(
         prompt = model.embed_prompt(replace(batch, langs=None))
         if texts is None:
             texts = best_tokens(search_prompts(model, prompt, config))
-        scorers = (_RowScorer(model, frames, config.weights) for frames in prompt.frames)
+        num_more = num_fixed(model.syntax.prompt[len(before) :])
+        shared = cut(prompt.seqs, [length - num_more for length in prompt.layout.seq_lens])
+        scorers = (_RowScorer(model, behind, seqs, config.weights) for seqs in shared)
         return [
-            scorer.compare(rows, text, margin) for scorer, text in zip(scorers, texts, strict=True)
+            scorer.compare(codes, text, margin) for scorer, text in zip(scorers, texts, strict=True)
         ]
 
 
@@ -130,8 +132,8 @@ def split_at_language(syntax: Syntax) -> tuple[tuple[Part, ...], tuple[Part, ...
             f"A model of the syntax {syntax.name} takes no language, so that it cannot tell which"
             " one is spoken; use one of the type LLM_ASR_LID."
         )
-    place = syntax.parts.index(Language())
-    if place == 0:
+    place = next(i for i, part in enumerate(syntax.parts) if Language() in flatten((part,)))
+    if Audio() not in syntax.parts[:place]:
         raise ConfigError(
             f"A model of the syntax {syntax.name} reads the language before the audio, so that"
             " candidates have nothing in common; detect the language with a model of the type"
@@ -191,48 +193,48 @@ def create_continuations(
 class _RowScorer:
     """Scores texts of one row under languages."""
 
-    def __init__(self, model: Wav2Vec2LlamaModel, frames: Tensor, precision: Precision) -> None:
-        """:param frames: the encoder's frames. *Shape:* (T, E)."""
-        shared, self._parts = split_at_language(model.syntax)
-        audio, lens = model.project_frames(frames[None], [len(frames)])
-        self._prompt = model.embed_rows([PromptRow(Item(0))], shared, audio, lens).seqs[0]
-        self._model = model
-        self._continuations = create_continuations(model, self._prompt, precision)
+    def __init__(
+        self,
+        model: Wav2Vec2LlamaModel,
+        parts: Sequence[Part],
+        prompt: Tensor,
+        precision: Precision,
+    ) -> None:
+        """
+        :param parts: what follows the shared prompt.
+        :param prompt: the shared prompt. *Shape:* (S, M).
+        """
+        self._model, self._parts, self._prompt = model, parts, prompt
+        self._continuations = create_continuations(model, prompt, precision)
 
     def compare(
-        self, rows: Mapping[str, int], text: Sequence[int], margin: float | None
+        self, codes: Sequence[str], text: Sequence[int], margin: float | None
     ) -> LanguageScores:
-        """Score a text under all languages, but those dropped after its first tokens.
-
-        :param rows: language code -> row of the language embedding.
-        """
-        if margin is not None and len(rows) > self._num_per_call(len(text)):
-            first = self._score(rows, text, PILOT_TOKENS)
+        """Score a text under all languages, but those dropped after its first tokens."""
+        if margin is not None and len(codes) > self._num_per_call(len(text)):
+            first = self._score(codes, text, PILOT_TOKENS)
             least = max(first.values()) - margin
-            rows = {code: row for code, row in rows.items() if first[code] >= least}
-        scores = self._score(rows, text)
+            codes = [code for code in codes if first[code] >= least]
+        scores = self._score(codes, text)
         ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
         return LanguageScores(dict(ranked))
 
     def _score(
-        self, rows: Mapping[str, int], text: Sequence[int], max_tokens: int | None = None
+        self, codes: Sequence[str], text: Sequence[int], max_tokens: int | None = None
     ) -> dict[str, float]:
         """Return the log-likelihood of a text, or of its first tokens, under each language."""
-        codes = list(rows)
         size = self._num_per_call(len(text[:max_tokens]))
         blocks = [codes[i : i + size] for i in range(0, len(codes), size)]
-        scores = [self._read([rows[code] for code in block], text, max_tokens) for block in blocks]
+        scores = [self._read(block, text, max_tokens) for block in blocks]
         return dict(zip(codes, torch.cat(scores).tolist(), strict=True))
 
     def _num_per_call(self, num_tokens: int) -> int:
         """Return how many candidates are read in one call."""
         return max(1, MAX_POSITIONS // (num_tokens + len(self._parts)))
 
-    def _read(
-        self, languages: Sequence[int], text: Sequence[int], max_tokens: int | None
-    ) -> Tensor:
+    def _read(self, codes: Sequence[str], text: Sequence[int], max_tokens: int | None) -> Tensor:
         """Return the log-likelihoods of one block. (K)."""
-        seqs, labels = self._embed(languages, text)
+        seqs, labels = self._embed(codes, text)
         covered = (labels != NO_LABEL).nonzero()[:max_tokens, 0]
         end = int(covered[-1]) + 1
         if len(self._prompt) + end > self._model.max_generation_length:
@@ -244,21 +246,22 @@ class _RowScorer:
             raise DecodingError(NAN_FOUND)
         return scores
 
-    def _embed(self, languages: Sequence[int], text: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _embed(self, codes: Sequence[str], text: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return what follows the shared prompt (K, T, M), and the labels that all share (T)."""
-        rows = [PromptRow(Item(target=text), language) for language in languages]
-        no_audio = self._prompt[None, :0]
-        prompt = self._model.embed_rows(rows, self._parts, no_audio, [0])
+        num_rows = len(codes)
+        no_audio = self._prompt.new_zeros(num_rows, 0)
+        batch = AsrBatch(no_audio, [0] * num_rows, [list(text)] * num_rows, list(codes))
+        prompt = self._model.embed_prompt(batch, self._parts)
         return prompt.seqs, prompt.layout.labels[0].to(prompt.seqs.device)
 
 
-def _language_rows(model: Wav2Vec2LlamaModel, candidates: Sequence[str] | None) -> dict[str, int]:
-    """Return the candidates by the model's own codes, with their rows in the embedding."""
+def _own_codes(model: Wav2Vec2LlamaModel, candidates: Sequence[str] | None) -> list[str]:
+    """Return the candidates by the model's own codes."""
     table = model.lang_mapping
     codes = list(table) if candidates is None else [table.resolve(code) for code in candidates]
     if not codes:
         raise ConfigError("There are no candidate languages; name at least one.")
-    return {code: table.row(code) for code in codes}
+    return list(dict.fromkeys(codes))
 
 
 def _check_texts(texts: Sequence[Sequence[int]], num_rows: int, vocab_size: int) -> None:

@@ -1,18 +1,19 @@
 """Streaming: audio of any length, segment after segment, with the last ones as context.
 
-Shapes: T samples, T' embedded frames, M decoder width.
+Shapes: T samples.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, final
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from math import ceil
+from typing import Final, Literal, final
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from wavellama.audio.causal import CausalNormalizer
 from wavellama.batch import AsrBatch
@@ -21,9 +22,10 @@ from wavellama.decoding.prompt_search import search_prompts
 from wavellama.errors import AudioError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.eval_mode import eval_mode
+from wavellama.model.frames import frame_grid, room_for_audio
+from wavellama.model.inputs import PastSegment, Place, pad
 from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.prompt.assemble import Item, PromptRow
-from wavellama.prompt.parts import Items
+from wavellama.prompt.parts import Items, find_repeat, num_fixed
 from wavellama.prompt.segments import cut_segments
 from wavellama.search.constraints import Constraint
 from wavellama.search.types import Hypothesis
@@ -34,22 +36,12 @@ Normalization = Literal["causal", "clip"]
 NORMALIZATIONS: Final = ("causal", "clip")
 
 
-class PastSegment(NamedTuple):
-    """A decoded segment that stays in the context of those after it."""
-
-    audio: Tensor
-    """Its embedded frames. *Shape:* (T', M)."""
-
-    tokens: list[int]
-    """Its text."""
-
-
 @dataclass
 class StreamState:
     """One stream of audio, between two calls; its size does not grow with the audio."""
 
-    language: int
-    """The row of the language embedding."""
+    lang: str | None
+    """The code of the language, if it is known."""
 
     past: deque[PastSegment]
     """The segments that the context holds."""
@@ -100,10 +92,9 @@ class StreamDecoder:
 
         :raises UnknownLanguageError: the language's code is not in the model's table.
         """
-        state = StreamState(self._model.lang_mapping.row(lang), _no_past(self._model))
-        if self._normalization == "causal":
-            state.normalize = CausalNormalizer()
-        return state
+        return start_stream(
+            self._model, lang, CausalNormalizer() if self._normalization == "causal" else None
+        )
 
     def feed(self, state: StreamState, samples: Tensor) -> list[list[Hypothesis]]:
         """Take samples in; return the hypotheses of each segment that they complete, best first.
@@ -143,6 +134,21 @@ class StreamDecoder:
         return hypotheses
 
 
+def start_stream(
+    model: Wav2Vec2LlamaModel, lang: str | None, normalize: Callable[[Tensor], Tensor] | None = None
+) -> StreamState:
+    """Begin a stream.
+
+    :param normalize: from a segment's samples to what the encoder reads; None: they are read as
+        they are.
+    :raises UnknownLanguageError: the language's code is not in the model's table.
+    """
+    model.lang_mapping.row(lang)
+    state = StreamState(lang, deque(maxlen=model.streaming_config.n_context_segments))
+    state.normalize = normalize or state.normalize
+    return state
+
+
 @torch.no_grad()
 def decode_segments(
     model: Wav2Vec2LlamaModel,
@@ -160,38 +166,38 @@ def decode_segments(
     :param bias: what steers the search in each segment.
     :returns: the hypotheses of each segment, best first.
     """
-    device = model.encoder_proj.weight.device
-    lens = [len(clip) for clip in clips]
-    frames, frame_lens = model.encode_clips(pad_sequence(list(clips), True).to(device), lens)
-    seqs, seq_lens = model.project_frames(frames, frame_lens)
-    embedded = _cut(seqs, seq_lens)
-    pool: list[Tensor] = []
-    rows = [
-        _prompt_row(state, audio, is_last, pool)
-        for state, audio, is_last in zip(states, embedded, are_last, strict=True)
-    ]
-    pool_seqs, pool_lens = pad_sequence(pool, batch_first=True), [len(audio) for audio in pool]
-    prompt = model.embed_rows(rows, model.syntax.prompt, pool_seqs, pool_lens)
-    prompt = prompt._replace(frames=_cut(frames, frame_lens))
+    audio, lens = pad(clips)
+    langs = [state.lang for state in states]
+    batch = AsrBatch(audio.to(model.encoder_proj.weight.device), lens, [], langs)
+    pasts = [_fitting(model, state.past, n) for state, n in zip(states, lens, strict=True)]
+    prompt = model.embed_prompt(batch, places=list(map(Place, pasts, are_last)))
     results = search_prompts(model, prompt, config, bias=bias)
-    for state, audio, hypotheses in zip(states, embedded, results, strict=True):
-        state.past.append(PastSegment(audio, hypotheses[0].tokens))
+    for i, (state, past) in enumerate(zip(states, pasts, strict=True)):
+        if len(past) < len(state.past):
+            results[i] = [_after_less(hypothesis) for hypothesis in results[i]]
+        state.past.append(PastSegment(prompt.audio[i], results[i][0].tokens))
         state.num_segments += 1
     return results
 
 
-def _cut(seqs: Tensor, seq_lens: Sequence[int]) -> list[Tensor]:
-    """Return the rows of padded sequences without their padding."""
-    return [seq[:length] for seq, length in zip(seqs, seq_lens, strict=True)]
+def _fitting(
+    model: Wav2Vec2LlamaModel, past: Sequence[PastSegment], num_samples: int
+) -> list[PastSegment]:
+    """Return the last of the past segments that fit, if their successor is to have a text."""
+    grid = frame_grid(model.encoder_frontend.feature_extractor)
+    own_len = ceil(grid.num_frames(num_samples) / model.encoder_stacking)
+    parts = model.syntax.prompt
+    repeat = find_repeat(parts, Items.PAST)
+    assert repeat is not None, "a streaming syntax"
+    room = room_for_audio(model.max_generation_length) - 2 - num_fixed(parts) - own_len
+    sizes = [len(one.audio) + len(one.tokens) + num_fixed(repeat.parts) for one in reversed(past)]
+    num_fitting = sum(end <= room for end in accumulate(sizes))
+    return list(past)[len(past) - num_fitting :]
 
 
-def _prompt_row(state: StreamState, audio: Tensor, is_last: bool, pool: list[Tensor]) -> PromptRow:
-    """Return the row of the next segment; its audio and that of its past go into ``pool``."""
-    begin = len(pool)
-    pool += [*(segment.audio for segment in state.past), audio]
-    past = [Item(begin + i, segment.tokens, is_last=False) for i, segment in enumerate(state.past)]
-    own = Item(len(pool) - 1, is_last=is_last)
-    return PromptRow(own, state.language, {Items.PAST: past})
+def _after_less(hypothesis: Hypothesis) -> Hypothesis:
+    """Return a hypothesis that says that it was found with less context."""
+    return replace(hypothesis, stop_reason="context") if hypothesis.finished else hypothesis
 
 
 def transcribe_rows(
@@ -213,7 +219,7 @@ def transcribe_rows(
         for length in batch.audio_lens
     ]
     langs = batch.langs or [None] * batch.num_rows
-    states = [StreamState(model.lang_mapping.row(lang), _no_past(model)) for lang in langs]
+    states = [start_stream(model, lang) for lang in langs]
     best: list[list[Hypothesis]] = [[] for _ in places]
     for i in range(max(map(len, places))):
         rows = [row for row, segments in enumerate(places) if i < len(segments)]
@@ -233,14 +239,11 @@ def transcribe_rows(
 def join_hypotheses(parts: Sequence[Hypothesis]) -> Hypothesis:
     """Return the hypotheses of successive segments as one; its score is the sum of theirs."""
     unfinished = [part.stop_reason for part in parts if not part.finished]
+    reasons = [*unfinished, *(part.stop_reason for part in parts if part.stop_reason != "eos")]
     return Hypothesis(
         tokens=[token for part in parts for token in part.tokens],
         score=sum(part.score for part in parts),
         token_logprobs=[logprob for part in parts for logprob in part.token_logprobs],
         finished=not unfinished,
-        stop_reason=unfinished[0] if unfinished else "eos",
+        stop_reason=reasons[0] if reasons else "eos",
     )
-
-
-def _no_past(model: Wav2Vec2LlamaModel) -> deque[PastSegment]:
-    return deque(maxlen=model.streaming_config.n_context_segments)

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from fairseq2.models.llama import LLaMAConfig
-from fairseq2.models.wav2vec2 import Wav2Vec2EncoderConfig
-from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig
 from fairseq2.utils.validation import Validatable, ValidationResult
 
 from wavellama.errors import WavellamaError
+from wavellama.model.encoder_config import AsrConfig, default_asr_config
+from wavellama.model.frames import encoder_grid, room_for_audio
+from wavellama.prompt.parts import Items, find_repeat, num_fixed
 from wavellama.prompt.syntax import Syntax
-from wavellama.prompt.syntaxes import ModelType, select_syntax
+from wavellama.prompt.syntaxes import ModelType, load_syntax, select_syntax
 from wavellama.text.languages import LanguageTable, is_code, language_table, read_codes
-from wavellama.units import MIN_SAMPLES
+from wavellama.units import MIN_SAMPLES, SAMPLE_RATE
 
 WAV2VEC2_LLAMA_FAMILY: Final = "wav2vec2_llama"
 
@@ -92,8 +93,8 @@ class Wav2Vec2LlamaStreamingConfig(Validatable):
     segment_secs: float = 15.0
     """The length of a segment in seconds."""
 
-    sample_rate: int = 16_000
-    """Samples per second."""
+    sample_rate: int = SAMPLE_RATE
+    """Samples per second; no other rate is read."""
 
     n_context_segments: int = 1
     """The number of previous segments that stay in the decoder's context."""
@@ -117,8 +118,11 @@ class Wav2Vec2LlamaStreamingConfig(Validatable):
     def validate(self) -> ValidationResult:
         """Check that every segment is long enough for the encoder."""
         result = ValidationResult()
-        if self.sample_rate < 1:
-            result.add_error(f"`sample_rate` must be at least 1, but is {self.sample_rate}.")
+        if self.sample_rate != SAMPLE_RATE:
+            result.add_error(
+                f"`sample_rate` must be {SAMPLE_RATE}, the rate of all audio here, but is"
+                f" {self.sample_rate}."
+            )
         if self.min_audio_len < MIN_SAMPLES:
             result.add_error(
                 f"`min_audio_ms` ({self.min_audio_ms}) must be at least {MIN_SAMPLES} samples, the"
@@ -134,40 +138,6 @@ class Wav2Vec2LlamaStreamingConfig(Validatable):
                 f"`n_context_segments` must be at least 0, but is {self.n_context_segments}."
             )
         return result
-
-
-@dataclass(kw_only=True)
-class EncoderConfig(Wav2Vec2EncoderConfig):
-    """fairseq2's configuration of an encoder, with Whisper's front end as another choice.
-
-    Sinusoidal positions, as Whisper has them, are ``pos_encoder_type: sinusoidal``; ``max_seq_len``
-    is then the largest number of frames.
-    """
-
-    use_log_mel: bool = False
-    """If ``True``, log-mel windows of ``num_fbank_channels`` go through two convolutions of
-    ``feature_dim`` channels, to frames of 20 ms."""
-
-    log_mel_gain: float = 1.0
-    """What waveforms, which have unit variance, are multiplied with before ``use_log_mel``."""
-
-
-@dataclass(kw_only=True)
-class AsrConfig(Wav2Vec2AsrConfig):
-    """fairseq2's configuration of an encoder with its masking and its vocabulary."""
-
-    encoder_config: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(
-            feature_grad_scale=1.0, dropout_p=0.0, attn_dropout_p=0.0, ffn_inner_dropout_p=0.1
-        )
-    )
-    """The configuration of the encoder."""
-
-
-def _default_asr_config() -> AsrConfig:
-    config = AsrConfig(target_vocab_size=32, use_masking=False)
-    config.encoder_config.feature_extractor_layer_norm_convs = True
-    return config
 
 
 def _default_llama_config() -> LLaMAConfig:
@@ -191,7 +161,7 @@ class Wav2Vec2LlamaConfig(Validatable):
     ``assets/archs.yaml``.
     """
 
-    wav2vec2_asr_config: AsrConfig = field(default_factory=_default_asr_config)
+    wav2vec2_asr_config: AsrConfig = field(default_factory=default_asr_config)
     """The encoder, the feature masking and the size of the target vocabulary."""
 
     llama_config: LLaMAConfig = field(default_factory=_default_llama_config)
@@ -253,6 +223,10 @@ class Wav2Vec2LlamaConfig(Validatable):
     ctc_head: bool = False
     """If ``True``, the model has a CTC output layer on its encoder."""
 
+    syntax: str | None = None
+    """A syntax that another package declares, as ``module:NAME``; ``None``: the one that
+    ``model_type`` and the form (streaming, text-only, swapped) select."""
+
     def __post_init__(self) -> None:
         """:raises ConfigError: the file of languages cannot be read."""
         if isinstance(self.languages, Path | str):
@@ -311,7 +285,7 @@ class Wav2Vec2LlamaConfig(Validatable):
 
     def _validate_syntax(self, result: ValidationResult) -> None:
         try:
-            syntax = self.syntax
+            syntax = self.find_syntax()
         except WavellamaError as ex:
             result.add_error(str(ex))
             return
@@ -324,6 +298,24 @@ class Wav2Vec2LlamaConfig(Validatable):
             result.add_error(
                 f"`languages` is given, but the {syntax.name} syntax reads no language."
             )
+        if syntax.is_streaming:
+            self._validate_context(result, syntax)
+
+    def _validate_context(self, result: ValidationResult, syntax: Syntax) -> None:
+        """Check that the longest context of a segment leaves room, even without any texts."""
+        settings, limit = self.streaming_config, self.llama_config.max_seq_len
+        grid = encoder_grid(self.wav2vec2_asr_config.encoder_config)
+        audio_len = -(-grid.num_frames(settings.segment_len) // max(self.encoder_stacking, 1))
+        past = find_repeat(syntax.prompt, Items.PAST)
+        past_len = audio_len + (0 if past is None else num_fixed(past.parts))
+        length = num_fixed(syntax.prompt) + audio_len + settings.n_context_segments * past_len
+        if length > room_for_audio(limit) - 2:
+            result.add_error(
+                f"{settings.n_context_segments} segments of context (`n_context_segments`) of"
+                f" {settings.segment_secs:g} seconds (`segment_secs`) and the current one take"
+                f" {length} positions without their texts, which leaves no room for a text where"
+                f" `llama_config.max_seq_len` is {limit}."
+            )
 
     @property
     def target_vocab_size(self) -> int:
@@ -334,20 +326,22 @@ class Wav2Vec2LlamaConfig(Validatable):
     def language_table(self) -> LanguageTable:
         """The languages that the model knows, with their rows; empty where its syntax reads none.
 
-        :raises SyntaxNotAvailableError: this kind of model has no such form.
+        :raises ConfigError: there is no such syntax.
         """
-        if not self.syntax.needs_language:
+        if not self.find_syntax().needs_language:
             return LanguageTable({})
         if self.languages is None:
             return language_table()
         return LanguageTable.of(cast(list[str], self.languages))
 
-    @property
-    def syntax(self) -> Syntax:
-        """The syntax that the model reads.
+    def find_syntax(self) -> Syntax:
+        """Return the syntax that the model reads.
 
-        :raises SyntaxNotAvailableError: this kind of model has no such form.
+        :raises ConfigError: this kind of model has no such form, or the declaration that
+            ``syntax`` names is not there.
         """
+        if self.syntax is not None:
+            return load_syntax(self.syntax)
         return select_syntax(
             self.model_type,
             streaming=self.streaming_config.is_streaming,

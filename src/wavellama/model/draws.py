@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 
 class Draws:
@@ -34,6 +35,12 @@ class Draws:
         self._call += 1
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
         return torch.Generator().manual_seed(seed)
+
+
+def all_draws(module: Module) -> list[Draws]:
+    """Return the draws of a module and of those in it."""
+    found = (getattr(part, "draws", None) for part in module.modules())
+    return [draws for draws in found if isinstance(draws, Draws)]
 
 
 def keep_rows(num_rows: int, keep_p: float, generator: torch.Generator) -> list[bool]:

@@ -36,7 +36,8 @@ from torch.nn import Identity
 from torch.nn.init import trunc_normal_, zeros_
 from typing_extensions import override
 
-from wavellama.model.config import EncoderConfig, Wav2Vec2LlamaConfig
+from wavellama.model.config import Wav2Vec2LlamaConfig
+from wavellama.model.encoder_config import EncoderConfig
 from wavellama.model.masking import create_standard_masker, standard_masker_config
 from wavellama.model.mel import FilterBankExtractor, LogMelExtractor
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -88,6 +89,7 @@ class Wav2Vec2LlamaFactory:
             zero_shot_swapped_bos_eos=config.zero_shot_swapped_bos_eos,
             special_token_base=config.special_token_base,
             ctc_head=self.create_ctc_head(),
+            syntax=config.find_syntax(),
         )
 
     def create_vocab_info(self) -> VocabularyInfo:

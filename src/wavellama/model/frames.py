@@ -6,14 +6,20 @@ samples around the middle of that field, so frames follow each other without gap
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from fairseq2.models.feature_extractor import SequenceFeatureExtractor
 from fairseq2.models.wav2vec2.feature_extractor import Wav2Vec2FeatureExtractor
 
 from wavellama.errors import ConfigError
+from wavellama.model.encoder_config import EncoderConfig
 from wavellama.model.mel import HOP, WINDOW, FilterBankExtractor, LogMelExtractor
 from wavellama.units import SAMPLE_RATE
+
+TEXT_POSITIONS: Final = 100
+"""The positions that are left for the text."""
 
 
 @dataclass(frozen=True)
@@ -48,27 +54,54 @@ class FrameGrid:
         return (frame * self.stride + margin) / SAMPLE_RATE
 
 
+_AROUND: Final = 2 * HOP + WINDOW // 2
+"""Two convolutions over three windows, the second by steps."""
+
+_LOG_MEL_GRID: Final = FrameGrid(2 * HOP, 2 * _AROUND, HOP, -_AROUND)
+
+
 def frame_grid(extractor: SequenceFeatureExtractor | None) -> FrameGrid:
     """Return the grid of a model's front end.
 
     :raises ConfigError: the front end does not read waveforms.
     """
     if isinstance(extractor, FilterBankExtractor):
-        return FrameGrid(extractor.stride * HOP, (extractor.stride - 1) * HOP + WINDOW, WINDOW)
+        return _filter_bank_grid(extractor.stride)
     if isinstance(extractor, LogMelExtractor):
-        around = 2 * HOP + WINDOW // 2  # two convolutions over three windows, the second by steps
-        return FrameGrid(2 * HOP, 2 * around, HOP, -around)
+        return _LOG_MEL_GRID
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
-        return _convolution_grid(extractor)
+        return _convolution_grid(extractor.layer_descs)
     raise ConfigError(
         f"The times of a {type(extractor).__name__}'s frames are not known; alignment needs a model"
         " that reads waveforms."
     )
 
 
-def _convolution_grid(extractor: Wav2Vec2FeatureExtractor) -> FrameGrid:
+def encoder_grid(config: EncoderConfig) -> FrameGrid:
+    """Return the grid of the front end that a configuration describes."""
+    if config.use_log_mel:
+        return _LOG_MEL_GRID
+    if config.use_fbank:
+        return _filter_bank_grid(config.fbank_stride)
+    return _convolution_grid(config.feature_extractor_layer_descs)
+
+
+def _filter_bank_grid(stride: int) -> FrameGrid:
+    """Return the grid of frames that are ``stride`` windows each."""
+    return FrameGrid(stride * HOP, (stride - 1) * HOP + WINDOW, WINDOW)
+
+
+def _convolution_grid(layer_descs: Sequence[tuple[int, int, int]]) -> FrameGrid:
+    """Return the grid of layers of (outputs, kernel size, stride)."""
     stride, field = 1, 1
-    for _, kernel_size, layer_stride in extractor.layer_descs:
+    for _, kernel_size, layer_stride in layer_descs:
         field += (kernel_size - 1) * stride
         stride *= layer_stride
     return FrameGrid(stride, field, field)
+
+
+def room_for_audio(limit: int) -> int:
+    """Return how many of a decoder's positions may stand before a text, which keeps the others:
+    ``TEXT_POSITIONS``, or a quarter of a short decoder's.
+    """
+    return limit - min(TEXT_POSITIONS, limit // 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -74,6 +74,22 @@ def nll_sum(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Ten
         reduction="sum",
         label_smoothing=label_smoothing,
     )
+
+
+def covered_nll(
+    project: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    labels: Tensor,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return the same sum, with logits for the covered positions alone.
+
+    :param project: from the decoder's outputs (..., M) to logits (..., V).
+    :param hidden: *Shape:* (N, S, M).
+    """
+    labels = labels.to(hidden.device)
+    covered = labels != NO_LABEL
+    return nll_sum(project(hidden[covered]), labels[covered], label_smoothing)
 
 
 def ctc_sum(logits: Tensor, frame_lens: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:

@@ -7,48 +7,56 @@ encoder width, V target vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, final
 
 import torch
 from fairseq2.data.tokenizers import TokenEncoder, VocabularyInfo
 from fairseq2.datasets import Seq2SeqBatch
+from fairseq2.models.asr import AsrModel
 from fairseq2.models.transformer import TransformerEncoder
 from fairseq2.models.transformer_lm import TransformerLMDecoder
 from fairseq2.models.wav2vec2 import Wav2Vec2Frontend, Wav2Vec2Masker
 from fairseq2.nn import BatchLayout, Linear, StandardEmbedding
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
-from wavellama.batch import AsrBatch, BatchColumns, to_asr_batch
+from wavellama.batch import AsrBatch
 from wavellama.errors import BatchError, ConfigError, ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaStreamingConfig
 from wavellama.model.copies import CopyableModule
-from wavellama.model.draws import Draws, keep_rows, token_noise
-from wavellama.model.features import (
-    check_seq_lens,
-    extract_features,
-    stack_frames,
-)
+from wavellama.model.draws import Draws, all_draws, keep_rows, token_noise
+from wavellama.model.features import check_seq_lens, extract_features, stack_frames
 from wavellama.model.inputs import (
+    InputReader,
     ModelInputs,
-    embed_in_groups,
-    example_inputs,
-    plain_inputs,
-    segment_inputs,
+    Place,
+    TrainingDraws,
+    cut,
+    in_groups,
+    pad,
+    put_in_place,
+    read_columns,
 )
-from wavellama.model.loss import Objective, TrainingLoss, ctc_sum, nll_sum
-from wavellama.model.mel import MelExtractor
+from wavellama.model.loss import Objective, TrainingLoss, covered_nll, ctc_sum, nll_sum
 from wavellama.model.outputs import DecoderInputs, EmbeddedPrompt, ForwardOutput
 from wavellama.model.text_encoder import SegmentTextEncoder
 from wavellama.prompt.assemble import PromptRow, assemble
-from wavellama.prompt.layout import NO_LABEL, lay_out
+from wavellama.prompt.layout import lay_out
 from wavellama.prompt.parts import Part
+from wavellama.prompt.syntax import Syntax
 from wavellama.prompt.syntaxes import ModelType, select_syntax
 from wavellama.text.languages import LanguageTable
 
 
 @final
-class Wav2Vec2LlamaModel(CopyableModule):
-    """A wav2vec 2.0 encoder whose frames, with text, are read by a Llama decoder."""
+class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
+    """A wav2vec 2.0 encoder whose frames, with text, are read by a Llama decoder.
+
+    It differs from other models that are an ``AsrModel`` in its call: ``forward`` takes a whole
+    ``Seq2SeqBatch`` instead of four tensors, since languages, examples and words are part of it.
+    """
 
     def __init__(  # noqa: PLR0913  the specification fixes these parameters
         self,
@@ -78,6 +86,7 @@ class Wav2Vec2LlamaModel(CopyableModule):
         zero_shot_swapped_bos_eos: bool = True,
         special_token_base: int | None = None,
         ctc_head: Linear | None = None,
+        syntax: Syntax | None = None,
     ) -> None:
         """
         :param model_type: the kind of model, which selects the syntax.
@@ -98,27 +107,26 @@ class Wav2Vec2LlamaModel(CopyableModule):
         :param zero_shot_swapped_bos_eos: whether ZERO_SHOT reads EOS before its text, BOS after it.
         :param special_token_base: the id of the first special token (default: vocabulary size).
         :param ctc_head: an output layer on the encoder, for CTC.
+        :param syntax: what the decoder reads; None: what the kind of model and its form select.
         :raises SyntaxNotAvailableError: there is no such form of this kind of model.
         """
         super().__init__()
         streaming_config = streaming_config or Wav2Vec2LlamaStreamingConfig()
-        self.syntax = select_syntax(
+        self.syntax = syntax or select_syntax(
             model_type,
             streaming=streaming_config.is_streaming,
             text_only=context_text_only,
             swapped_bos_eos=zero_shot_swapped_bos_eos,
         )
         if self.syntax.needs_language and lang_embeddings is None:
-            raise ConfigError(f"An {model_type.name} model needs `lang_embeddings`.")
+            raise ConfigError(f"A model of the syntax {self.syntax.name} needs `lang_embeddings`.")
         self.model_type, self.model_dim = model_type, model_dim
         self.encoder_frontend, self.encoder = encoder_frontend, encoder
         self.encoder_proj = encoder_proj
         self.text_frontend, self.llama_decoder = text_frontend, llama_decoder
-        self.final_proj = final_proj
-        self.target_vocab_info = target_vocab_info
+        self.final_proj, self.target_vocab_info = final_proj, target_vocab_info
         self.masker = masker
-        self.lang_embeddings = lang_embeddings
-        self.ctc_head = ctc_head
+        self.lang_embeddings, self.ctc_head = lang_embeddings, ctc_head
         self.max_generation_length = max_generation_length
         self.encoder_stacking = encoder_stacking
         self.lang_embeddings_p = lang_embeddings_p
@@ -129,10 +137,12 @@ class Wav2Vec2LlamaModel(CopyableModule):
         self.text_encoder = text_encoder
         self.n_context_examples = n_context_examples
         self.draws = Draws(seed)
-        base = target_vocab_info.size if special_token_base is None else special_token_base
-        self.token_ids = self.syntax.token_ids(*control_tokens(target_vocab_info), base)
+        info = target_vocab_info
+        base = info.size if special_token_base is None else special_token_base
+        self.token_ids = self.syntax.token_ids(info.bos_idx, info.eos_idx, base)
 
-    def forward(
+    @override
+    def forward(  # type: ignore[override]  # see the docstring of the class
         self,
         batch: Seq2SeqBatch,
         return_logits: bool = False,
@@ -147,26 +157,26 @@ class Wav2Vec2LlamaModel(CopyableModule):
         :param objective: return the ``TrainingLoss`` of this objective instead.
         :returns: the mean negative log-likelihood over all target tokens (text and EOS) of the
             batch, times its number of rows. A 0-d tensor.
-        :raises BatchError: training an LLM_ASR_LID model without languages.
+        :raises BatchError: the batch lacks something that training reads, such as languages.
         :raises UnknownLanguageError: a language code is not in the model's table.
         """
         asr_batch = self.read_batch(batch)
         if objective is not None:
             return self._training_loss(asr_batch, objective)
-        inputs = self._read_inputs(asr_batch)
-        audio, audio_lens = self.embed_audio(inputs.seqs, inputs.seq_lens)
-        prompt = self.embed_rows(inputs.rows, self.syntax.parts, audio, audio_lens)
+        inputs = self._training_inputs(asr_batch)
+        audio = self._project(self._encode(inputs.clips))
+        prompt = self.embed_rows(inputs.rows, self.syntax.parts, audio)
+        contexts, context_lens = prompt.contexts(), prompt.layout.context_lens
         if return_decoder_inputs:
-            own = self._own_audio(asr_batch, audio)
-            return DecoderInputs(prompt.contexts(), prompt.layout.context_lens, own)
+            return DecoderInputs(contexts, context_lens, self._own_audio(asr_batch, prompt))
         hidden, layout = self._decode(prompt)
         scale = asr_batch.num_rows / prompt.layout.num_labels
         if not return_logits:
-            return self._covered_nll(hidden, prompt.layout.labels) * scale
+            return covered_nll(self.final_proj, hidden, prompt.layout.labels) * scale
         logits = self.final_proj(hidden)  # (N, S, V)
         loss = nll_sum(logits, prompt.layout.labels.to(logits.device)) * scale
-        contexts, own = prompt.contexts(), self._own_audio(asr_batch, audio)
-        return ForwardOutput(loss, logits, layout, contexts, prompt.layout.context_lens, own)
+        own = self._own_audio(asr_batch, prompt)
+        return ForwardOutput(loss, logits, layout, contexts, context_lens, own)
 
     def read_batch(self, batch: Seq2SeqBatch) -> AsrBatch:
         """Turn fairseq2's batch into the typed one, with the metadata that this model reads.
@@ -174,63 +184,42 @@ class Wav2Vec2LlamaModel(CopyableModule):
         :raises BatchError: the batch is packed, has targets outside the vocabulary, or its
             metadata does not have one entry per row.
         """
-        columns = BatchColumns(
-            language=self.language_column_name if self.syntax.needs_language else None,
-            examples=self.syntax.needs_examples,
-            example_audio=self.syntax.needs_example_audio,
-            words=self.syntax.is_streaming,
+        return read_columns(
+            *(batch, self.syntax, self.language_column_name, self.target_vocab_info.size)
         )
-        asr_batch = to_asr_batch(batch, columns)
-        vocab_size = self.target_vocab_info.size
-        for i, target in enumerate(asr_batch.targets):
-            if not all(0 <= token < vocab_size for token in target):
-                raise BatchError(
-                    f"The target of row {i} has a token outside the vocabulary of {vocab_size}."
-                )
-        return asr_batch
 
     def start_step(self, step_nr: int, rank: int) -> None:
         """Begin a training step: fixes the random draws of the forward passes until the next."""
-        for draws in self._all_draws():
+        for draws in all_draws(self):
             draws.start_step(step_nr, rank)
 
     def reseed(self, seed: int) -> None:
         """Let all random draws of training come from ``seed``."""
-        for draws in self._all_draws():
+        for draws in all_draws(self):
             draws.reseed(seed)
 
-    def _all_draws(self) -> list[Draws]:
-        extractor = self.encoder_frontend.feature_extractor
-        more = [extractor.draws] if isinstance(extractor, MelExtractor) else []
-        return [self.draws, *more]
+    def embed_prompt(
+        self,
+        batch: AsrBatch,
+        parts: Sequence[Part] | None = None,
+        places: Sequence[Place] | None = None,
+    ) -> EmbeddedPrompt:
+        """Embed what inference reads: clips that are equal once, and few enough at a time.
 
-    def embed_prompt(self, batch: AsrBatch) -> EmbeddedPrompt:
-        """Embed the prompt of inference: what the decoder reads before the text.
+        A streaming model reads each utterance as one segment of its audio.
 
-        Streaming models have one prompt per segment instead (see ``decoding.streaming``).
-
-        :raises BatchError: a ZERO_SHOT model without its examples.
+        :param parts: what to read; None: all that stands before the text (``syntax.prompt``).
+        :param places: where in their streams the utterances stand, if they are segments.
+        :raises BatchError: the batch lacks something that the parts show, such as examples.
         """
-        inputs = self._read_inputs(batch)
-        frames, frame_lens = self.encode_clips(inputs.seqs, inputs.seq_lens)
-        audio, audio_lens = self.project_frames(frames, frame_lens)
-        prompt = self.embed_rows(inputs.rows, self.syntax.prompt, audio, audio_lens)
-        own = [row.own.clip for row in inputs.rows]
-        return prompt._replace(frames=[frames[clip, : frame_lens[clip]] for clip in own])
-
-    def encode_clips(self, seqs: Tensor, seq_lens: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Encode clips for inference: equal ones once, and few enough at a time for the memory.
-
-        :param seqs: waveforms. *Shape:* (C, T).
-        :param seq_lens: samples per clip.
-        :returns: the encoder's frames (C, S, E) and the number of frames per clip.
-        """
-
-        def encode(seqs: Tensor, seq_lens: list[int]) -> tuple[Tensor, list[int]]:
-            frames, layout = self.encode_audio(seqs, seq_lens)
-            return frames, list(layout.seq_lens)
-
-        return embed_in_groups(encode, seqs, seq_lens)
+        parts = self.syntax.prompt if parts is None else parts
+        clips, rows = self._reader().read(batch, parts)
+        frames = in_groups(self._encode, clips) if clips else []
+        audio = self._project(frames)
+        if places is not None:
+            rows, audio = put_in_place(rows, audio, places)
+        prompt = self.embed_rows(rows, parts, audio)
+        return prompt._replace(frames=[frames[row.own.clip] for row in rows if row.own.clip >= 0])
 
     def embed_audio(
         self, seqs: Tensor, seq_lens: Sequence[int] | Tensor
@@ -247,12 +236,7 @@ class Wav2Vec2LlamaModel(CopyableModule):
     def encode_audio(
         self, seqs: Tensor, seq_lens: Sequence[int] | Tensor
     ) -> tuple[Tensor, BatchLayout]:
-        """Run the encoder.
-
-        :param seqs: waveforms. *Shape:* (N, T).
-        :param seq_lens: samples per row.
-        :returns: the encoder's frames (N, S, E) and their layout.
-        """
+        """Run the encoder over waveforms (N, T); return frames (N, S, E) and their layout."""
         layout = BatchLayout.of(seqs, check_seq_lens(seq_lens))
         masker = self.masker if self.training else None
         dtype = self.encoder_proj.weight.dtype
@@ -261,11 +245,7 @@ class Wav2Vec2LlamaModel(CopyableModule):
         return self.encoder(features, layout), layout
 
     def project_frames(self, frames: Tensor, seq_lens: list[int]) -> tuple[Tensor, list[int]]:
-        """Stack encoder frames and project them; a short tail is filled up with zeros.
-
-        :param frames: *Shape:* (N, S, E).
-        :returns: the projected frames (N, T', M) and the number of them per row.
-        """
+        """Stack frames (N, S, E), a short tail filled up with zeros; project them (N, T', M)."""
         frames, seq_lens = stack_frames(frames, seq_lens, self.encoder_stacking)
         return self.encoder_proj(frames), seq_lens
 
@@ -284,89 +264,73 @@ class Wav2Vec2LlamaModel(CopyableModule):
 
     def _training_loss(self, batch: AsrBatch, objective: Objective) -> TrainingLoss:
         """Run the encoder once for both losses."""
-        inputs = self._read_inputs(batch, objective.token_noise_p)
-        frames, layout = self.encode_audio(inputs.seqs, inputs.seq_lens)
-        nll = ctc = frames.new_zeros(())
-        items = inputs.items()
+        inputs = self._training_inputs(batch, objective.token_noise_p)
+        frames, items = self._encode(inputs.clips), inputs.items()
+        nll = ctc = frames[0].new_zeros(())
         if objective.ctc_weight > 0.0:
-            own = frames[[item.clip for item in items]]
-            lens = [layout.seq_lens[item.clip] for item in items]
+            own, lens = pad([frames[item.clip] for item in items])
             ctc = ctc_sum(self.ctc_logits(own), lens, [item.target for item in items])
         if objective.ctc_weight < 1.0:
-            audio, audio_lens = self.project_frames(frames, list(layout.seq_lens))
-            prompt = self.embed_rows(inputs.rows, self.syntax.parts, audio, audio_lens)
+            prompt = self.embed_rows(inputs.rows, self.syntax.parts, self._project(frames))
             hidden, _ = self._decode(prompt)
             smoothing = objective.label_smoothing if self.training else 0.0
-            nll = self._covered_nll(hidden, prompt.layout.labels, smoothing)
+            nll = covered_nll(self.final_proj, hidden, prompt.layout.labels, smoothing)
         total = (1.0 - objective.ctc_weight) * nll + objective.ctc_weight * ctc
         num_targets = sum(len(item.target) + 1 for item in items)
         return TrainingLoss(total, nll.detach(), ctc.detach(), num_targets)
 
-    def _read_inputs(self, batch: AsrBatch, token_noise_p: float = 0.0) -> ModelInputs:
+    def _training_inputs(self, batch: AsrBatch, token_noise_p: float = 0.0) -> ModelInputs:
         """Return clips and rows of the batch, with the draws of training made."""
-        generator = self.draws.next_generator() if self.training else None
-        languages = self._language_rows(batch, generator)
-        shown = token_noise(self.target_vocab_info.size, token_noise_p, generator)
-        if self.syntax.needs_examples:
-            return example_inputs(batch, self.n_context_examples, shown)
-        if self.syntax.is_streaming:
-            encode = SegmentTextEncoder(self._text_encoder(), self.target_vocab_info.unk_idx)
-            return segment_inputs(batch, languages, self.streaming_config, encode, shown)
-        return plain_inputs(batch, languages, shown)
+        if not self.training:
+            return self._reader().read(batch, self.syntax.parts)
+        generator = self.draws.next_generator()
+        keep = partial(keep_rows, keep_p=self.lang_embeddings_p, generator=generator)
+        noise = token_noise(self.target_vocab_info.size, token_noise_p, generator)
+        return self._reader().read(batch, self.syntax.parts, TrainingDraws(keep, noise))
 
-    def _text_encoder(self) -> TokenEncoder:
-        if self.text_encoder is None:
-            raise ConfigError(
-                "Training a streaming model needs `text_encoder`, or the card of a tokenizer in"
-                " `streaming_config.text_tokenizer`."
-            )
-        return self.text_encoder
+    def _reader(self) -> InputReader:
+        encode, unk_idx = self.text_encoder, self.target_vocab_info.unk_idx
+        return InputReader(
+            languages=self.lang_mapping,
+            language_column=self.language_column_name,
+            num_examples=self.n_context_examples,
+            streaming=self.streaming_config,
+            encode=None if encode is None else SegmentTextEncoder(encode, unk_idx),
+        )
 
-    def _own_audio(self, batch: AsrBatch, audio: Tensor) -> Tensor:
-        """Return the embedded audio of the rows: the first of the clips, or all segments anew."""
+    def _encode(self, clips: Sequence[Tensor]) -> list[Tensor]:
+        """Return the encoder's frames of each clip, all in one call. (T) -> (S, E) each."""
+        frames, layout = self.encode_audio(*pad(clips))
+        return cut(frames, layout.seq_lens)
+
+    def _project(self, frames: Sequence[Tensor]) -> list[Tensor]:
+        """Return clips as the decoder reads them. (S, E) -> (T', M) each."""
+        return cut(*self.project_frames(*pad(frames))) if frames else []
+
+    def _own_audio(self, batch: AsrBatch, prompt: EmbeddedPrompt) -> Tensor:
+        """Return the embedded audio of the rows, whole where it was read in segments."""
         if self.syntax.is_streaming:
             return self.embed_audio(batch.audio, batch.audio_lens)[0]
-        return audio[: batch.num_rows]
+        return pad_sequence(list(prompt.audio), batch_first=True)
 
     def embed_rows(
-        self,
-        rows: Sequence[PromptRow],
-        parts: Sequence[Part],
-        audio: Tensor,
-        audio_lens: Sequence[int],
+        self, rows: Sequence[PromptRow], parts: Sequence[Part], audio: Sequence[Tensor]
     ) -> EmbeddedPrompt:
         """Gather every position of the prompt from one pool of embeddings.
 
         :param rows: what stands in each row.
-        :param parts: ``syntax.parts`` or ``syntax.prompt``.
-        :param audio: the embedded clips that the rows name. *Shape:* (C, T', M).
-        :param audio_lens: frames per clip.
+        :param parts: which parts of the syntax to lay out.
+        :param audio: the embedded clips that the rows name. *Shape of each:* (T', M).
         """
-        prompts = assemble(parts, self.token_ids, rows)
-        layout = lay_out(prompts, audio_lens, audio.size(1))
-        pool = [audio.flatten(0, 1), self._embed_ids(self.text_frontend, layout.token_ids, audio)]
+        layout = lay_out(assemble(parts, self.token_ids, rows), [len(clip) for clip in audio])
+        like = audio[0] if audio else self.encoder_proj.weight
+        pool = [*audio, self._embed_ids(self.text_frontend, layout.token_ids, like)]
         if self.lang_embeddings is not None:
-            pool.append(self._embed_ids(self.lang_embeddings, layout.languages, audio))
-        pool.append(audio.new_zeros(1, self.model_dim))
-        seqs = torch.cat(pool)[layout.index.to(audio.device)]  # (N, S, M)
-        return EmbeddedPrompt(seqs, layout)
-
-    def _language_rows(self, batch: AsrBatch, generator: torch.Generator | None) -> list[int]:
-        """Return the embedding row to show; in training (``generator``) some rows show none."""
-        if not self.syntax.needs_language:
-            return [0] * batch.num_rows
-        if batch.langs is None:
-            if generator is not None:
-                raise BatchError(
-                    f"Training an {self.model_type.name} model needs the language of each row in"
-                    f" the batch's `{self.language_column_name}` column."
-                )
-            return [0] * batch.num_rows
-        rows = [self.lang_mapping.row(code) for code in batch.langs]
-        if generator is None:
-            return rows
-        keep = keep_rows(len(rows), self.lang_embeddings_p, generator)
-        return [row if kept else 0 for row, kept in zip(rows, keep, strict=True)]
+            pool.append(self._embed_ids(self.lang_embeddings, layout.languages, like))
+        pool.append(like.new_zeros(1, self.model_dim))
+        seqs = torch.cat(pool)[layout.index.to(like.device)]  # (N, S, M)
+        own = [audio[row.own.clip] for row in rows if row.own.clip >= 0]
+        return EmbeddedPrompt(seqs, layout, own)
 
     def _embed_ids(self, table: StandardEmbedding, ids: Tensor, like: Tensor) -> Tensor:
         return table(ids.to(like.device)).to(like.dtype)
@@ -378,18 +342,5 @@ class Wav2Vec2LlamaModel(CopyableModule):
         layout = BatchLayout.of(prompt.seqs, prompt.layout.seq_lens)
         return self.llama_decoder(prompt.seqs, layout), layout
 
-    def _covered_nll(self, hidden: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Return the summed loss, with logits for the covered positions alone."""
-        labels = labels.to(hidden.device)
-        covered = labels != NO_LABEL
-        return nll_sum(self.final_proj(hidden[covered]), labels[covered], label_smoothing)
-
     if TYPE_CHECKING:
-        __call__ = forward
-
-
-def control_tokens(info: VocabularyInfo) -> tuple[int, int]:
-    """Return BOS and EOS of a vocabulary, which every syntax needs."""
-    if info.bos_idx is None or info.eos_idx is None:
-        raise ValueError("`target_vocab_info` must have `bos_idx` and `eos_idx`.")
-    return info.bos_idx, info.eos_idx
+        __call__ = forward  # type: ignore[assignment]

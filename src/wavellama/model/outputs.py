@@ -68,6 +68,9 @@ class EmbeddedPrompt(NamedTuple):
 
     layout: PromptLayout
 
+    audio: Sequence[Tensor] = ()
+    """Each row's own clip as the decoder reads it, where it does. *Shape of each:* (T', M)."""
+
     frames: Sequence[Tensor] = ()
     """In inference, the encoder's frames of each row's own clip. *Shape of each:* (T, E)."""
 

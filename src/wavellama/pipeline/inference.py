@@ -18,7 +18,7 @@ from wavellama.batch import Example
 from wavellama.checkpoints.hub import ModelSource, check_recognises, find_model
 from wavellama.errors import AudioError, BatchError, ConfigError, TranscriptionError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.model.frames import frame_grid
+from wavellama.model.frames import frame_grid, room_for_audio
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.chunked import Batching, ChunkedRun
 from wavellama.pipeline.cutting import cut
@@ -50,10 +50,6 @@ from wavellama.units import samples_to_seconds
 
 MAX_CLIP_SECS: Final = 40.0
 """The longest audio that the published models were trained on."""
-
-
-TEXT_POSITIONS: Final = 100
-"""What is left for a text where there is little room: that of ten seconds, say."""
 
 
 class Run(Protocol):
@@ -317,8 +313,7 @@ def _room_secs(model: SpeechModel) -> float:
         return inf
     grid = frame_grid(model.encoder_frontend.feature_extractor)
     position_secs = samples_to_seconds(grid.stride * model.encoder_stacking)
-    limit = model.max_generation_length
-    return (limit - min(TEXT_POSITIONS, limit // 4)) * position_secs
+    return room_for_audio(model.max_generation_length) * position_secs
 
 
 def _place(model: Module, device: torch.device, dtype: torch.dtype) -> Module:

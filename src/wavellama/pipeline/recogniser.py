@@ -6,10 +6,8 @@ Shapes: N clips, T samples.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import NamedTuple, Protocol, TypeAlias, cast, final
 
 import torch
@@ -26,7 +24,7 @@ from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
 from wavellama.decoding.examples import ExampleReader
 from wavellama.decoding.generate import SearchExtras, generate
 from wavellama.decoding.language import LanguageScores, detect_languages
-from wavellama.decoding.streaming import PastSegment, StreamState, decode_segments
+from wavellama.decoding.streaming import StreamState, decode_segments, start_stream
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -134,16 +132,27 @@ class LlamaRecogniser:
         :raises ContextTooLongError: a clip leaves no room to emit a token.
         :raises DecodingError: the decoder produced NaN.
         """
-        if self._model.syntax.needs_examples:
-            return self._recognise_after_examples(clips)
         langs = [clip.input.lang for clip in clips]
         probabilities: list[float | None] = [None] * len(clips)
         if self._options.languages:
             unknown = [place for place, lang in enumerate(langs) if lang is None]
             for place, row in zip(unknown, self._detect(clips, unknown), strict=True):
                 langs[place], probabilities[place] = row.best, row.probabilities[row.best]
-        results = self._generate(replace(to_batch(clips, self._model), langs=langs))
-        return list(map(Recognition, results, langs, probabilities))
+        results: dict[int, list[Hypothesis]] = {}
+        for places in self._groups(clips, langs):
+            results |= zip(places, self._generate(clips, langs, places), strict=True)
+        found = [results[place] for place in range(len(clips))]
+        return list(map(Recognition, found, langs, probabilities))
+
+    def _groups(self, clips: Sequence[Clip], langs: Sequence[str | None]) -> list[list[int]]:
+        """Return which clips are recognised together: all, or those after equal examples."""
+        groups: dict[tuple[int, str | None], list[int]] = {}
+        for place, (clip, lang) in enumerate(zip(clips, langs, strict=True)):
+            key = (
+                (id(clip.input.examples), lang) if self._model.syntax.needs_examples else (0, None)
+            )
+            groups.setdefault(key, []).append(place)
+        return list(groups.values())
 
     def _detect(self, clips: Sequence[Clip], places: Sequence[int]) -> list[LanguageScores]:
         """Return how well the languages that may be spoken explain some of the clips."""
@@ -153,22 +162,16 @@ class LlamaRecogniser:
         languages = self._options.languages
         return detect_languages(self._model, batch, languages, config=self._options.beam)
 
-    def _recognise_after_examples(self, clips: Sequence[Clip]) -> list[Recognition]:
-        """Recognise clips with the same examples together; examples are read once."""
-        found: dict[int, Recognition] = {}
-        places = sorted(range(len(clips)), key=lambda place: id(clips[place].input.examples))
-        for _, group in groupby(places, key=lambda place: id(clips[place].input.examples)):
-            rows = list(group)
-            batch = to_batch([clips[row] for row in rows], self._model)
-            prefix = self._examples.read(clips[rows[0]].input.examples or ())
-            results = self._generate(batch, {"prefix": prefix})
-            found |= dict(zip(rows, map(Recognition, results), strict=True))
-        return [found[place] for place in range(len(clips))]
-
     def _generate(
-        self, batch: AsrBatch, extras: SearchExtras | None = None
+        self, clips: Sequence[Clip], langs: Sequence[str | None], places: Sequence[int]
     ) -> list[list[Hypothesis]]:
-        extras = {"bias": self._bias, **(extras or {})}
+        """Return the hypotheses of some of the clips; examples are read once for all of them."""
+        batch = to_batch([clips[place] for place in places], self._model)
+        batch = replace(batch, langs=[langs[place] for place in places])
+        extras: SearchExtras = {"bias": self._bias}
+        if self._model.syntax.needs_examples:
+            examples = clips[places[0]].input.examples or ()
+            extras["prefix"] = self._examples.read(examples, langs[places[0]])
         if self._draft_model is not None:
             extras["drafts"] = ctc_generate(self._draft_model, batch.audio, batch.audio_lens)
         return generate(self._model, batch, self._options.beam, **extras)
@@ -225,8 +228,7 @@ class StreamRecogniser:
 
         :param normalize: from a segment's samples to what the encoder reads.
         """
-        past: deque[PastSegment] = deque(maxlen=self.config.n_context_segments)
-        return StreamState(self._model.lang_mapping.row(lang), past, normalize)
+        return start_stream(self._model, lang, normalize)
 
     def recognise(
         self,

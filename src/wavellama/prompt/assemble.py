@@ -6,7 +6,7 @@ Spans say what stands where, in ids and row numbers; the model turns them into e
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from wavellama.prompt.parts import Audio, Items, Language, Mark, Part, Repeat, Simple, Text, Token
@@ -70,7 +70,7 @@ class PromptRow:
     language: int = 0
     """The row of the language embedding to show."""
 
-    items: Mapping[Items, Sequence[Item]] | None = None
+    items: Mapping[Items, Sequence[Item]] = field(default_factory=dict)
     """What the row has several of."""
 
 
@@ -88,7 +88,7 @@ def assemble(
 def _spans(parts: Sequence[Part], token_ids: Mapping[str, int], row: PromptRow) -> Iterator[Span]:
     for part in parts:
         if isinstance(part, Repeat):
-            for item in (row.items or {})[part.items]:
+            for item in row.items[part.items]:
                 yield from (_span(inner, token_ids, row, item) for inner in part.parts)
         else:
             yield _span(part, token_ids, row, row.own)

@@ -62,7 +62,7 @@ def _inputs(syntax: Syntax) -> Iterator[str]:
     yield "audio"
     if syntax.needs_language:
         yield "languages (`lang`; may be left out in inference)"
-    if syntax.needs_examples:
+    if syntax.needs_example_text:
         yield "the texts of the examples (`context_text`)"
     if syntax.needs_example_audio:
         yield "their audio (`context_audio`)"

@@ -1,13 +1,13 @@
 """Where every position of the decoder's input comes from, once the clips' lengths are known.
 
-Shapes: N rows, S decoder positions, C clips, F frames of the longest clip.
+Shapes: N rows, S decoder positions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import Final, TypeVar
 
 import torch
@@ -26,9 +26,8 @@ NO_LABEL: Final = -100
 class PromptLayout:
     """The decoder's input as row numbers of one pool of embeddings.
 
-    The pool holds, one after another: the frames of all clips (C x F of them, padding included),
-    the embeddings of ``token_ids``, the rows of the language embedding named by ``languages``,
-    and one row of zeros.
+    The pool holds, one after another: the frames of all clips, the embeddings of ``token_ids``, the
+    rows of the language embedding named by ``languages``, and one row of zeros.
     """
 
     index: Tensor
@@ -63,15 +62,14 @@ class PromptLayout:
         return [list(column) for column in zip_longest(*lens, fillvalue=0)]
 
 
-def lay_out(prompts: Sequence[Prompt], clip_lens: Sequence[int], clip_width: int) -> PromptLayout:
+def lay_out(prompts: Sequence[Prompt], clip_lens: Sequence[int]) -> PromptLayout:
     """Lay the spans of each row out as positions.
 
     :param clip_lens: frames of each clip.
-    :param clip_width: F, to which the clips are padded.
     """
     tokens = [i for span in _each(prompts, TokenSpan) for i in span.ids]
     languages = [span.row for span in _each(prompts, LanguageSpan)]
-    pool = _Pool(clip_lens, clip_width, len(tokens), len(languages))
+    pool = _Pool(clip_lens, len(tokens), len(languages))
     indices = [torch.cat([pool.take(span) for span in prompt]) for prompt in prompts]
     labels = [_labels(prompt, clip_lens) for prompt in prompts]
     return PromptLayout(
@@ -87,18 +85,15 @@ def lay_out(prompts: Sequence[Prompt], clip_lens: Sequence[int], clip_width: int
 class _Pool:
     """Hands out the pool rows of one span after another."""
 
-    def __init__(
-        self, clip_lens: Sequence[int], clip_width: int, num_tokens: int, num_languages: int
-    ) -> None:
-        self._clip_lens, self._clip_width = clip_lens, clip_width
-        self._next_token = len(clip_lens) * clip_width
+    def __init__(self, clip_lens: Sequence[int], num_tokens: int, num_languages: int) -> None:
+        self._clip_ends = list(accumulate(clip_lens, initial=0))
+        self._next_token = self._clip_ends[-1]
         self._next_language = self._next_token + num_tokens
         self.zeros = self._next_language + num_languages
 
     def take(self, span: Span) -> Tensor:
         if isinstance(span, AudioSpan):
-            begin = span.clip * self._clip_width
-            return torch.arange(begin, begin + self._clip_lens[span.clip])
+            return torch.arange(self._clip_ends[span.clip], self._clip_ends[span.clip + 1])
         if isinstance(span, LanguageSpan):
             self._next_language += 1
             return torch.tensor([self._next_language - 1])

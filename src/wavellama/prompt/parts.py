@@ -84,6 +84,29 @@ def is_covered(part: Part) -> bool:
     return isinstance(part, Token | Text) and part.loss
 
 
+def find_repeat(parts: Iterable[Part], items: Items) -> Repeat | None:
+    """Return the parts that stand there for each of some items, if they are among ``parts``."""
+    repeats = (part for part in parts if isinstance(part, Repeat))
+    return next((part for part in repeats if part.items is items), None)
+
+
+def reads_language(parts: Iterable[Part]) -> bool:
+    """Return whether a row of the language embedding is among ``parts``."""
+    return Language() in flatten(parts)
+
+
+def reads_audio(parts: Iterable[Part]) -> bool:
+    """Return whether the row's own audio is among ``parts``, as a whole or in segments."""
+    return Audio() in flatten(
+        part for part in parts if not isinstance(part, Repeat) or part.items is Items.SEGMENTS
+    )
+
+
+def num_fixed(parts: Iterable[Part]) -> int:
+    """Return the positions of all parts but audio, text and repetitions."""
+    return sum(isinstance(part, Language | Token | Mark) for part in parts)
+
+
 def flatten(parts: Iterable[Part]) -> Iterator[Simple]:
     """Yield all parts, those inside of repetitions too."""
     for part in parts:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import Final
 
-from wavellama.errors import SyntaxNotAvailableError
+from wavellama.errors import ConfigError, SyntaxNotAvailableError
+from wavellama.plugins import load_object
 from wavellama.prompt.parts import BOS, EOS, Audio, Items, Language, Mark, Repeat, Text, Token
 from wavellama.prompt.syntax import Syntax
 
@@ -118,3 +119,18 @@ def select_syntax(
         forms = [name for name, on in (("streaming", streaming), ("text-only", text_only)) if on]
         raise SyntaxNotAvailableError(model_type.name, " ".join(forms) or "plain")
     return ZERO_SHOT if syntax is ZERO_SHOT_SWAPPED and not swapped_bos_eos else syntax
+
+
+def load_syntax(target: str) -> Syntax:
+    """Return the syntax that a module declares.
+
+    :param target: ``module:NAME``.
+    :raises ConfigError: there is no such module or name, or it is no syntax.
+    """
+    syntax = load_object("syntax", target, target)
+    if isinstance(syntax, Syntax):
+        return syntax
+    raise ConfigError(
+        f"`syntax` is {target}, which is a {type(syntax).__name__}; name a `Syntax` as"
+        " `module:NAME`."
+    )

@@ -11,7 +11,8 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-StopReason: TypeAlias = Literal["eos", "length", "repetition"]
+StopReason: TypeAlias = Literal["eos", "length", "repetition", "context"]
+"""``context`` is ``eos`` after less context than a streaming model reads: more had no room."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Hypothesis:
     """Whether it ended with EOS."""
 
     stop_reason: StopReason
-    """Why it ended: ``eos``, ``length`` or ``repetition``."""
+    """Why it ended: ``eos``, ``length``, ``repetition`` or ``context``."""
 
 
 class StepDecoder(Protocol):
