@@ -47,6 +47,14 @@ def batch(lang: str | None, columns: bool = True) -> Any:
     return make_batch(make_waveforms([4000]), [[7, 8]], langs, more=more)
 
 
+def test_the_page_counts_its_lines() -> None:
+    python, yaml = (
+        sum(bool(line.strip()) for line in block(language).splitlines())
+        for language in ("python", "yaml")
+    )
+    assert f"{python + yaml} lines: {python} of Python, {yaml} of YAML" in PAGE.read_text("utf-8")
+
+
 def test_it_trains_and_the_language_counts(model: Wav2Vec2LlamaModel) -> None:
     model.train()
     losses = [loss_of(model, batch(lang)) for lang in ("eng_Latn", "ita_Latn", None)]

@@ -19,7 +19,6 @@ from fairseq2.models.transformer_lm import TransformerLMDecoder
 from fairseq2.models.wav2vec2 import Wav2Vec2Frontend, Wav2Vec2Masker
 from fairseq2.nn import BatchLayout, Linear, StandardEmbedding
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from wavellama.batch import AsrBatch
@@ -166,17 +165,15 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         inputs = self._training_inputs(asr_batch)
         audio = self._project(self._encode(inputs.clips))
         prompt = self.embed_rows(inputs.rows, self.syntax.parts, audio)
-        contexts, context_lens = prompt.contexts(), prompt.layout.context_lens
         if return_decoder_inputs:
-            return DecoderInputs(contexts, context_lens, self._own_audio(asr_batch, prompt))
+            return self._decoder_inputs(asr_batch, prompt)
         hidden, layout = self._decode(prompt)
         scale = asr_batch.num_rows / prompt.layout.num_labels
         if not return_logits:
             return covered_nll(self.final_proj, hidden, prompt.layout.labels) * scale
         logits = self.final_proj(hidden)  # (N, S, V)
         loss = nll_sum(logits, prompt.layout.labels.to(logits.device)) * scale
-        own = self._own_audio(asr_batch, prompt)
-        return ForwardOutput(loss, logits, layout, contexts, context_lens, own)
+        return ForwardOutput(loss, logits, layout, *self._decoder_inputs(asr_batch, prompt))
 
     def read_batch(self, batch: Seq2SeqBatch) -> AsrBatch:
         """Turn fairseq2's batch into the typed one, with the metadata that this model reads.
@@ -307,11 +304,13 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         """Return clips as the decoder reads them. (S, E) -> (T', M) each."""
         return cut(*self.project_frames(*pad(frames))) if frames else []
 
-    def _own_audio(self, batch: AsrBatch, prompt: EmbeddedPrompt) -> Tensor:
-        """Return the embedded audio of the rows, whole where it was read in segments."""
+    def _decoder_inputs(self, batch: AsrBatch, prompt: EmbeddedPrompt) -> DecoderInputs:
+        """Return the contexts of the texts, and the audio of the rows as a whole."""
         if self.syntax.is_streaming:
-            return self.embed_audio(batch.audio, batch.audio_lens)[0]
-        return pad_sequence(list(prompt.audio), batch_first=True)
+            own, _ = self.embed_audio(batch.audio, batch.audio_lens)
+        else:
+            own, _ = pad(prompt.audio)
+        return DecoderInputs(prompt.contexts(), prompt.layout.context_lens, own)
 
     def embed_rows(
         self, rows: Sequence[PromptRow], parts: Sequence[Part], audio: Sequence[Tensor]
