@@ -54,7 +54,7 @@ def test_b21_no_dependency_is_dead_weight() -> None:
     assert "kenlm" not in required
     assert "numba" not in declared
     assert 'lm = ["kenlm"]' in rest
-    assert 'import_module("kenlm")' in (ROOT / "src/wavellama/decoding/biasing.py").read_text()
+    assert 'import_module("kenlm")' in (ROOT / "src/wavellama/decoding/lm_bias.py").read_text()
 
 
 def test_b22_building_a_network_loads_no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ Shapes: N rows, B hypotheses of all rows, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias, final
 
 from torch import Tensor
@@ -30,6 +30,10 @@ class WeightedScorer(NamedTuple):
     """Whether the weighted scores are added to those of the decoder, which keeps its own weight.
     Otherwise ``weight`` is a share of the joint score: the decoder has what all shares leave of 1.
     """
+
+
+ScorerFactory: TypeAlias = Callable[[int], WeightedScorer]
+"""Creates a scorer for a search of so many rows."""
 
 
 class StepScores(NamedTuple):

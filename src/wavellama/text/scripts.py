@@ -30,7 +30,7 @@ def script_names() -> Mapping[str, str]:
     """Return the scripts of all languages, and those that they are made of: code -> name."""
     from wavellama.text.tags import script_name  # tables of all scripts: most runs need none
 
-    own = {code: script_name(code) for code in {row.script for row in languages().values()}}
+    own = {code: script_name(code) for code in sorted({row.script for row in languages().values()})}
     return {**_PARTS, "Kore": "Korean (Hangul, Han)", **own}
 
 
