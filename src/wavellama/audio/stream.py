@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torchaudio.transforms import Resample
 
+from wavellama.audio.arrays import check_rate, read_array
 from wavellama.audio.clock import Piece, Samples
 from wavellama.audio.packets import end_secs
 from wavellama.audio.sources import (
@@ -24,12 +25,10 @@ from wavellama.audio.sources import (
     AudioInput,
     BinaryFile,
     RawPcm,
-    check_rate,
     describe,
     is_pipe,
     is_seekable,
     open_container,
-    read_array,
     read_pieces,
 )
 from wavellama.audio.tracks import EVERYTHING, Selection, choose_track

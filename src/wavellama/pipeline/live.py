@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wavellama.audio.arrays import to_float
 from wavellama.audio.causal import CausalNormalizer, Normalizer
 from wavellama.audio.chunks import MARGIN_SAMPLES, Chunk, HeldAudio
 from wavellama.audio.regions import SpeechRegion, VadOptions
-from wavellama.audio.sources import to_float
 from wavellama.audio.vad import SpeechDetector
 from wavellama.decoding.streaming import StreamState
 from wavellama.errors import AudioError, ConfigError
