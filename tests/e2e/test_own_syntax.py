@@ -9,9 +9,26 @@ from typing import Any
 import pytest
 import torch
 
-from tests.fakes import SMALL, arch_config, create_model, loss_of, make_batch, make_waveforms, merge
-from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generate
-from wavellama.errors import BatchError
+from tests.fakes import (
+    SMALL,
+    arch_config,
+    create_model,
+    golden_tokenizer,
+    loss_of,
+    make_batch,
+    make_waveforms,
+    merge,
+)
+from wavellama import (
+    ASRInferencePipeline,
+    ContextExample,
+    Wav2Vec2LlamaBeamSearchConfig,
+    Wav2Vec2LlamaModel,
+    generate,
+)
+from wavellama.audio.sources import AudioInput
+from wavellama.errors import BatchError, ConfigError
+from wavellama.pipeline.options import TranscribeOptions
 from wavellama.yaml_files import read_yaml
 
 PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"
@@ -32,7 +49,12 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wav2Vec2LlamaModel
     (tmp_path / "keys.yaml").write_text(block("yaml"))
     monkeypatch.syspath_prepend(str(tmp_path))
     keys = read_yaml(tmp_path / "keys.yaml")
-    overrides = merge(merge(SMALL, keys), {"lang_embeddings_p": 1.0})
+    more = {
+        "lang_embeddings_p": 1.0,
+        "wav2vec2_asr_config": {"target_vocab_size": 32},
+        "llama_config": {"vocab_size": 32},
+    }
+    overrides = merge(merge(SMALL, keys), more)
     return create_model(arch_config("tiny", overrides), sharpness=4.0)
 
 
@@ -75,3 +97,28 @@ def test_it_infers_after_the_language(model: Wav2Vec2LlamaModel) -> None:
     ]
     assert len(set(scores)) == 3
     assert generate(model, batch(None, columns=False), CONFIG)[0][0].score == scores[2]
+
+
+def test_the_pipeline_tells_the_language_after_the_examples(model: Wav2Vec2LlamaModel) -> None:
+    """Each clip by itself, several in a call, and with a detected language."""
+    pipeline = ASRInferencePipeline(
+        None, model=model, tokenizer=golden_tokenizer(), dtype=torch.float32
+    )
+    clips: list[AudioInput] = [
+        {"waveform": clip.float(), "sample_rate": 16000} for clip in make_waveforms([9000, 7000])
+    ]
+    example = [ContextExample(clips[1], "ab")]
+    options = TranscribeOptions(search=CONFIG)
+
+    def logprob(clip: AudioInput, lang: str) -> float | None:
+        (transcript,) = pipeline.stream_results(clip, options, lang=lang, examples=example)
+        return transcript.segments[0].avg_logprob
+
+    alone = [logprob(clips[0], "eng_Latn"), logprob(clips[0], "ita_Latn")]
+    assert alone[0] != alone[1]
+    given: list[str | None] = ["ita_Latn", "eng_Latn"]
+    both = pipeline.stream_results([clips[0]] * 2, options, lang=given, examples=example)
+    assert [one.segments[0].avg_logprob for one in both] == pytest.approx(alone[::-1])
+    detecting = TranscribeOptions(search=CONFIG, languages=("eng_Latn", "ita_Latn"))
+    with pytest.raises(ConfigError, match="reads the language before the audio"):
+        list(pipeline.stream_results(clips[0], detecting, examples=example))

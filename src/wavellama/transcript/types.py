@@ -67,7 +67,7 @@ class Segment:
     """How probable the detected language is; None where the language was given."""
 
     stop_reason: str = "eos"
-    """Why the text ended: ``eos``, ``length`` or ``repetition``."""
+    """Why the text ended: ``eos``, ``length``, ``repetition`` or ``context`` (``search.types``)."""
 
     @property
     def compression_ratio(self) -> float:
