@@ -17,6 +17,7 @@ from wavellama.audio.sources import RawPcm
 from wavellama.audio.stream import probe_duration
 from wavellama.audio.tracks import Selection
 from wavellama.errors import AudioError, ConfigError
+from wavellama.pipeline.options import TranscribeOptions
 from wavellama.units import SAMPLE_RATE
 
 ITALIAN = Sound(codec="flac", onsets=(0.5,), secs=2.0, language="ita")
@@ -45,6 +46,15 @@ def test_the_track_that_is_read(track: Any, onset: float, two_tracks: Path) -> N
 def test_the_first_track_is_read_where_none_is_the_default(tmp_path: Path) -> None:
     path = write_container(tmp_path / "a.mkv", ITALIAN, Sound(codec="flac", onsets=(1.5,)))
     assert onsets(load_audio(path)) == pytest.approx([0.5], abs=0.02)
+
+
+@pytest.mark.parametrize("language", ["ger", "deu", "de", "de-AT"])
+@pytest.mark.parametrize("track", ["de", "deu", "ger", "deu_Latn", "German", "de-DE"])
+def test_a_language_has_several_spellings(track: str, language: str, tmp_path: Path) -> None:
+    german = Sound(codec="flac", onsets=(0.5,), secs=2.0, language=language)
+    path = write_container(tmp_path / "a.mkv", ENGLISH, german)
+    selection = TranscribeOptions(audio_track=track).selection
+    assert onsets(load_audio(path, selection)) == pytest.approx([0.5], abs=0.02)
 
 
 @pytest.mark.parametrize("track", [3, "deu"])

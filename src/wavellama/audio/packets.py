@@ -56,7 +56,7 @@ def decode_audio(
         ``MAX_DAMAGE`` of the packets cannot, which shows at the end. The last packet may be
         incomplete, as where a file was cut off.
     """
-    track = choose_track(container, name, selection.track)
+    track = choose_track(container, name, selection)
     clock = Clock(*_clock_of(container, track))
     converter = _Converter(track, Mixer(selection.channel, name))
     damage, is_empty = _Damage(), True
@@ -139,6 +139,8 @@ def _demux(
         for packet in container.demux(track):
             yield packet
             is_first = False
+    except IndexError:  # PyAV's, at the very end, for streams that began on the way
+        return
     except av.error.FFmpegError as ex:
         if is_first or container.format.name != "ogg":
             raise

@@ -121,8 +121,10 @@ def read_pieces(
     name = describe(source)
     if not isinstance(source, RawPcm | Mapping):
         return _decode(source, name, selection)
-    if selection.track not in (None, 1):
-        raise AudioError(name, f"there is no audio track {selection.track}, but a single one.")
+    if selection.audio_track not in (None, 1):
+        raise AudioError(
+            name, f"there is no audio track {selection.audio_track}, but a single one."
+        )
     mixer = Mixer(selection.channel, name)
     if isinstance(source, RawPcm):
         return _read_pcm(source, name, piece_secs, mixer)

@@ -22,19 +22,22 @@ _log = logging.getLogger(__name__)
 class Selection:
     """What is read of audio."""
 
-    track: int | str | None = None
+    audio_track: int | str | None = None
     """The number of an audio track, from 1 on, or its language as the file has it (``eng``); None:
     the one that the file calls the default, else the first."""
 
     channel: Channel = "mix"
     """The number of a channel, from 1 on, or their mean."""
 
+    spellings: frozenset[str] = frozenset()
+    """How files may write the language of ``audio_track``, beside what it is called there."""
+
     def __post_init__(self) -> None:
         """Check the values; digits are a number.
 
         :raises ConfigError: one is no number above 0, and no language or ``mix``.
         """
-        for name, other in (("track", "a language"), ("channel", "'mix'")):
+        for name, other in (("audio_track", "a language"), ("channel", "'mix'")):
             value = getattr(self, name)
             if isinstance(value, str) and value.isdecimal():
                 object.__setattr__(self, name, int(value))
@@ -57,9 +60,7 @@ EVERYTHING = Selection()
 """The default track, all channels."""
 
 
-def choose_track(
-    container: av.container.InputContainer, name: str, wanted: int | str | None
-) -> Track:
+def choose_track(container: av.container.InputContainer, name: str, selection: Selection) -> Track:
     """Return the audio track to read; that there are others is logged once.
 
     :raises AudioError: there is no such track, or its codec is not known.
@@ -67,12 +68,13 @@ def choose_track(
     tracks = container.streams.audio
     if not tracks:
         raise AudioError(name, "the file has no audio stream.")
+    wanted = selection.audio_track
     if wanted is None:
         track = _default(tracks)
         if len(tracks) > 1:
             _say_once(f"{name}: {_listed(tracks)}; {tracks.index(track) + 1} is read.")
     else:
-        found = [t for i, t in enumerate(tracks, 1) if wanted == i or _speaks(t, wanted)]
+        found = [t for i, t in enumerate(tracks, 1) if wanted == i or _speaks(t, selection)]
         if not found:
             raise AudioError(name, f"there is no audio track {wanted}: {_listed(tracks)}.")
         track = found[0]
@@ -98,11 +100,14 @@ def _default(tracks: Sequence[Track]) -> Track:
     return [*flagged, *known][0]
 
 
-def _speaks(track: Track, wanted: int | str) -> bool:
-    """Say whether a track is in a language; of ``eng_Latn`` or ``en-GB``, the first part counts."""
-    language = (track.language or "").casefold()
-    names = {str(wanted).casefold(), str(wanted).replace("-", "_").partition("_")[0].casefold()}
-    return bool(language) and language in names
+def _speaks(track: Track, selection: Selection) -> bool:
+    """Say whether a track is in the language: of ``eng_Latn``, the first part counts."""
+    language = _first_part(track.language or "")
+    return language in {_first_part(str(selection.audio_track)), *selection.spellings} - {""}
+
+
+def _first_part(code: str) -> str:
+    return code.casefold().replace("-", "_").partition("_")[0]
 
 
 def _listed(tracks: Sequence[Track]) -> str:

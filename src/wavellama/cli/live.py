@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from wavellama.cli.pipeline_options import (
+    add_audio_options,
     add_language_options,
     add_model_options,
     add_search_options,
@@ -20,8 +21,10 @@ from wavellama.cli.pipeline_options import (
     read_examples,
     to_options,
 )
+from wavellama.units import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from wavellama.audio.sources import AudioInput
     from wavellama.pipeline.live import LiveUpdate
 
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -39,15 +42,16 @@ def add_live_parser(subparsers: Subparsers) -> None:
         "live", help="write down what is being said, from standard input"
     )
     add_model_options(parser)
+    add_audio_options(parser)
     add_language_options(parser)
     add_search_options(parser)
     group = parser.add_argument_group("live")
     group.add_argument(
         "--raw-rate",
         type=int,
-        default=16_000,
         metavar="HZ",
-        help="the rate of standard input, raw 16-bit mono audio (%(default)s)",
+        help="standard input is raw 16-bit mono audio of this rate"
+        f" (default: {SAMPLE_RATE}, unless it begins like a file of some format)",
     )
     group.add_argument(
         "--update-seconds",
@@ -68,7 +72,6 @@ def add_live_parser(subparsers: Subparsers) -> None:
 
 def run_live(args: argparse.Namespace) -> int:
     """Print each utterance when it has ended; in a terminal also what it seems to be before."""
-    from wavellama.audio.sources import RawPcm
     from wavellama.audio.stream import stream_audio
     from wavellama.pipeline.options import MAX_UPDATE_SECS
 
@@ -78,12 +81,22 @@ def run_live(args: argparse.Namespace) -> int:
     pipeline = create_pipeline(args)
     session = pipeline.live(options, examples=read_examples(args.examples))
     with _noted_interrupt() as interrupt_fd:
-        microphone = _Microphone(interrupt_fd)
-        for samples in stream_audio(RawPcm(microphone, args.raw_rate), PIECE_SECS):
+        audio = _open(_Microphone(interrupt_fd), args.raw_rate)
+        for samples in stream_audio(audio, PIECE_SECS, options.selection):
             for update in session.feed(samples):
                 _show(update)
     _show(session.finish())
     return 0
+
+
+def _open(microphone: _Microphone, raw_rate: int | None) -> AudioInput:
+    """Return what standard input holds."""
+    from wavellama.audio.sniff import raw_or_encoded
+    from wavellama.audio.sources import RawPcm
+
+    if raw_rate is None:
+        return raw_or_encoded(microphone, SAMPLE_RATE)
+    return RawPcm(microphone, raw_rate)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ PIPELINE_OPTIONS: Final = (
         "lm",
         "lm_weight",
     ),
+    *("audio_track", "channel"),
     *("vad", "chunk_secs", "batch_secs", "normalization", "word_timestamps", "aligner"),
     *("update_secs", "endpoint_secs"),
 )
@@ -86,6 +87,17 @@ def add_language_options(parser: argparse.ArgumentParser) -> None:
         metavar="TSV",
         help="zero-shot models: a table of audio files and their texts to read first",
     )
+
+
+def add_audio_options(parser: argparse.ArgumentParser) -> None:
+    """Add which sound of a file is read."""
+    group = parser.add_argument_group("audio")
+    group.add_argument(
+        "--audio-track",
+        metavar="N|LANG",
+        help="by number from 1 on, or language (the default track of the file)",
+    )
+    group.add_argument("--channel", metavar="N|mix", help="a channel alone (mix: their mean)")
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:

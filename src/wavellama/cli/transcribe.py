@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from wavellama.cli.pipeline_options import (
+    add_audio_options,
     add_cutting_options,
     add_language_options,
     add_model_options,
@@ -50,17 +50,24 @@ def add_transcribe_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "paths",
         nargs="+",
-        type=Path,
+        type=_not_empty,
         metavar="PATH",
         help="audio or video files, folders of them, or - for standard input",
     )
     add_model_options(parser)
+    add_audio_options(parser)
     add_language_options(parser)
     add_search_options(parser)
     add_result_options(parser)
     add_cutting_options(parser)
     _add_output_options(parser)
     parser.set_defaults(run=run_transcribe)
+
+
+def _not_empty(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a path is empty")
+    return Path(text)
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -132,8 +139,11 @@ def _run(
     args: argparse.Namespace, options: TranscribeOptions, files: Sequence[SourceFile], save: Save
 ) -> int:
     """Transcribe files, and return the exit code; no model is loaded for files that are missing."""
-    if not any(map(_is_there, files)):
-        return _report(AudioError(str(file.path), "there is no such file.") for file in files)
+    from wavellama.audio.sources import missing_reason
+
+    if all(file.path != STDIN and missing_reason(file.path) for file in files):
+        missing = ((str(file.path), missing_reason(file.path)) for file in files)
+        return _report(AudioError(path, reason or "") for path, reason in missing)
     from wavellama.cli.progress import audio_progress
 
     examples = read_examples(args.examples)
@@ -151,12 +161,6 @@ def _run(
         else:
             return 0
     return _report(failures.values())
-
-
-def _is_there(file: SourceFile) -> bool:
-    from wavellama.audio.sources import is_pipe
-
-    return file.path == STDIN or os.path.isfile(file.path) or is_pipe(file.path)
 
 
 def _report(failures: Iterable[AudioError]) -> int:

@@ -234,7 +234,7 @@ def _to_utterance(row: Row, folder: Path, default_split: str | None) -> Utteranc
     if duration is None or duration <= 0:
         raise ValueError(f"has a duration of {row.get('duration')!r}, but it must be above 0")
     return Utterance(
-        audio=folder / audio,
+        audio=folder / os.path.expanduser(audio),
         text=text,
         duration=duration,
         lang=_language(row),

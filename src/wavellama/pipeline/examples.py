@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from wavellama.errors import DataError
@@ -21,7 +22,7 @@ def read_examples_tsv(path: Path) -> list[ContextExample]:
     for number, row in _read_rows(path):
         if len(row) != 2 or not all(row):
             raise DataError(f"{path}:{number}: needs an audio file, a tab, and its text.")
-        examples.append(ContextExample(path.parent / row[0], row[1]))
+        examples.append(ContextExample(path.parent / os.path.expanduser(row[0]), row[1]))
     if not examples:
         raise DataError(f"{path} holds no example: each line is an audio file, a tab, its text.")
     return examples

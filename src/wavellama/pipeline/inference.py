@@ -161,6 +161,7 @@ class ASRInferencePipeline:
         checked = self._inputs(
             as_list(inputs), lang if lang is not None else options.lang, examples
         )
+        checked = [replace(one, selection=options.selection) for one in checked]
         return self._stream(self._create_run(options, on_progress), checked, options.in_order)
 
     def live(

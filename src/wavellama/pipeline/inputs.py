@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wavellama.audio.load import AudioInput, describe
 from wavellama.audio.sources import BinaryFile
+from wavellama.audio.tracks import EVERYTHING, Selection
 from wavellama.batch import Example
 from wavellama.errors import BatchError
 
@@ -47,6 +48,9 @@ class Input:
 
     examples: Sequence[Example] | None = None
     """The examples that a zero-shot model reads before it."""
+
+    selection: Selection = EVERYTHING
+    """What is read of it."""
 
     @property
     def name(self) -> str:

@@ -124,7 +124,7 @@ class Clip:
 
 def read_blocks(job: Job) -> Iterator[Tensor]:
     """Read the audio of a job, and keep account of it. Yields (T)."""
-    for block in stream_audio(job.input.audio):
+    for block in stream_audio(job.input.audio, selection=job.input.selection):
         job.num_samples += len(block)
         yield block
 

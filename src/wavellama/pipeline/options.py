@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
+from wavellama.audio.tracks import Selection
 from wavellama.errors import ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.text.languages import check_code
 from wavellama.text.scripts import check_script
+from wavellama.text.tags import spellings
+
+if TYPE_CHECKING:
+    from wavellama.audio.channels import Channel
 
 Normalization: TypeAlias = Literal["clip", "causal"]
 
@@ -57,6 +62,13 @@ class TranscribeOptions:
     lm_weight: float = 0.3
     """What the language model's log-probabilities count beside the decoder's."""
 
+    audio_track: int | str | None = None
+    """The audio track of files that is read: its number, from 1 on, or its language; None: the one
+    that the file calls the default, else the first."""
+
+    channel: int | str = "mix"
+    """The number of the channel that is read, from 1 on, or ``mix``: their mean."""
+
     vad: bool | None = None
     """Whether to look for speech and cut between it (True) or to cut every ``chunk_secs`` with an
     overlap (False); by default speech is looked for, and audio that is short enough is not cut."""
@@ -93,6 +105,7 @@ class TranscribeOptions:
         :raises ConfigError: a value is out of range, or one string stands for several.
         :raises UnknownLanguageError: a language is not given by a code.
         """
+        _ = self.selection
         self._keep_tuple("languages")
         self._keep_tuple("hotwords")
         self._check_range("nbest", self.nbest, 1, inf if self.search is None else self.beam.nbest)
@@ -124,6 +137,16 @@ class TranscribeOptions:
         if self.search is not None:
             return self
         return replace(self, search=replace(search, nbest=max(search.nbest, self.nbest)))
+
+    @property
+    def selection(self) -> Selection:
+        """What is read of the audio.
+
+        :raises ConfigError: ``audio_track`` or ``channel`` cannot be.
+        """
+        track = self.audio_track
+        names = spellings(track) if isinstance(track, str) else frozenset[str]()
+        return Selection(track, cast("Channel", self.channel), names)
 
     @property
     def settings(self) -> dict[str, object]:

@@ -42,12 +42,13 @@ def find_files(paths: Sequence[Path]) -> list[SourceFile]:
     """Return the files that ``paths`` mean, each once, in order.
 
     A folder means all audio and video files in it and below, but for hidden ones; their results lie
-    in folders as they do. A path that is no folder is taken as it is, whether it exists or not.
+    in folders as they do. A path that is no folder is taken as it is, whether it exists or not; a
+    ``~`` is the home folder.
 
     :raises ConfigError: a folder holds no such file.
     """
     found: dict[str, SourceFile] = {}  # by absolute paths: each may be spelled in several ways
-    for path in paths:
+    for path in (Path(os.path.expanduser(path)) for path in paths):
         is_folder = os.path.isdir(path)  # unlike Path.is_dir, never raises for odd names
         for file in _media_files(path) if is_folder else [path]:
             name = file.relative_to(path) if is_folder else PurePath(path.name)

@@ -102,7 +102,7 @@ def _normalizer_of_all(input_: Input) -> Normalizer:
             "it can be read once only, but to normalise it as a whole it must be read twice; choose"
             " causal normalisation.",
         )
-    return clip_normalizer(stream_audio(input_.audio))
+    return clip_normalizer(stream_audio(input_.audio, selection=input_.selection))
 
 
 @final

@@ -7,6 +7,7 @@ that knows langcodes; of its tables it reads two, for which there are no functio
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -121,6 +122,17 @@ def speakers(language: str, script: str | None) -> tuple[int, int]:
     tag = langcodes.Language.get(represented(language))
     written = langcodes.Language.make(language=tag.language, script=script)
     return tag.speaking_population(), written.writing_population()
+
+
+def spellings(text: str) -> frozenset[str]:
+    """Return the codes of a language in ISO 639, of two letters and of three: de, deu, ger."""
+    tag = parse_tag(text) or find_by_name(text)
+    if tag is None:
+        return frozenset()
+    language = langcodes.Language.get(tag.meant)
+    with suppress(LookupError):
+        return frozenset({tag.meant, language.language or "", language.to_alpha3(variant="B")})
+    return frozenset({tag.meant})
 
 
 def language_name(language: str) -> str:
