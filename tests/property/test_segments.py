@@ -28,7 +28,7 @@ from tests.fakes import (
 from tests.property.strategies import assert_rows_close
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generate
 from wavellama.decoding.streaming import Normalization, StreamDecoder, join_hypotheses
-from wavellama.prompt.segments import cut_segments, split_words
+from wavellama.prompt.segments import SegmentCutter, split_words
 from wavellama.search.types import Hypothesis
 from wavellama.units import MIN_SAMPLES
 
@@ -62,7 +62,7 @@ def _segment_lens(length: int, segment_len: int, min_len: int) -> list[int]:
 @pytest.mark.parametrize("segment_len", [642, SEGMENT, 1601])
 def test_segments_of_every_length(segment_len: int, min_len: int) -> None:
     for length in range(MIN_SAMPLES, 4 * segment_len + min_len + 3):
-        places = cut_segments(length, segment_len, min_len)
+        places = SegmentCutter(segment_len, min_len).places(length)
         lens = [place.stop - place.start for place in places]
         assert lens == _segment_lens(length, segment_len, min_len)
         assert [place.start for place in places] == [segment_len * i for i in range(len(lens))]

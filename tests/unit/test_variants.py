@@ -35,7 +35,7 @@ from wavellama.model.factory import create_wav2vec2_llama_model
 from wavellama.model.inputs import in_groups
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.text_encoder import SegmentTextEncoder
-from wavellama.prompt.segments import cut_segments, split_words
+from wavellama.prompt.segments import SegmentCutter, split_words
 from wavellama.prompt.syntaxes import SYNTAXES, ModelType, select_syntax
 
 GREEDY = Wav2Vec2LlamaBeamSearchConfig(nbest=1, max_new_tokens=12)
@@ -177,11 +177,11 @@ def streaming_model() -> Wav2Vec2LlamaModel:
 
 
 def test_segments_cover_the_audio_but_for_a_short_tail() -> None:
-    assert cut_segments(400, 1000, 400) == [slice(0, 400)]
-    assert cut_segments(1000, 1000, 400) == [slice(0, 1000)]
+    assert SegmentCutter(1000, 400).places(400) == [slice(0, 400)]
+    assert SegmentCutter(1000, 400).places(1000) == [slice(0, 1000)]
     for over in (1, 399, 400):
-        assert cut_segments(2000 + over, 1000, 400) == [slice(0, 1000), slice(1000, 2000)]
-    assert cut_segments(2401, 1000, 400)[-1] == slice(2000, 2401)
+        assert SegmentCutter(1000, 400).places(2000 + over) == [slice(0, 1000), slice(1000, 2000)]
+    assert SegmentCutter(1000, 400).places(2401)[-1] == slice(2000, 2401)
 
 
 def test_words_belong_to_the_segment_in_which_they_end() -> None:
@@ -328,7 +328,7 @@ def test_chunking_changes_nothing(
     actual = [result for part in _chunks(waveform, cuts) for result in decoder.feed(parts, part)]
     actual.append(decoder.finish(parts))
     assert actual == expected
-    assert len(actual) == len(cut_segments(length, 4000, 400))
+    assert len(actual) == len(SegmentCutter(4000, 400).places(length))
     assert len(parts.past) == min(1, len(actual))
     assert len(parts.waiting) == 0
 

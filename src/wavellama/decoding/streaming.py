@@ -26,7 +26,6 @@ from wavellama.model.frames import frame_grid, room_for_audio
 from wavellama.model.inputs import PastSegment, Place, pad
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.prompt.parts import Items, find_repeat, num_fixed
-from wavellama.prompt.segments import cut_segments
 from wavellama.search.constraints import Constraint
 from wavellama.search.types import Hypothesis
 from wavellama.units import MIN_SAMPLES
@@ -103,13 +102,13 @@ class StreamDecoder:
 
         :param samples: mono audio at the model's rate, any number of samples. *Shape:* (T).
         """
-        settings = self._model.streaming_config
+        cutter = self._model.streaming_config.cutter
         state.waiting = torch.cat([state.waiting, samples.to(state.waiting)])
         results = []
-        while len(state.waiting) > settings.segment_len + settings.min_audio_len:
-            segment = state.waiting[: settings.segment_len]
+        while cutter.is_complete(len(state.waiting)):
+            segment = state.waiting[: cutter.segment_len]
             results.append(self._decode(state, segment, is_last=False))
-            state.waiting = state.waiting[settings.segment_len :].clone()
+            state.waiting = state.waiting[cutter.segment_len :].clone()
         return results
 
     def finish(self, state: StreamState) -> list[Hypothesis]:
@@ -119,9 +118,8 @@ class StreamDecoder:
         """
         if len(state.waiting) < MIN_SAMPLES:
             raise AudioError("the stream", f"only {len(state.waiting)} samples were fed.")
-        settings = self._model.streaming_config
-        (place,) = cut_segments(len(state.waiting), settings.segment_len, settings.min_audio_len)
-        hypotheses = self._decode(state, state.waiting[place], is_last=True)
+        length = self._model.streaming_config.cutter.last_len(len(state.waiting))
+        hypotheses = self._decode(state, state.waiting[:length], is_last=True)
         state.waiting = state.waiting[:0]
         return hypotheses
 
@@ -213,11 +211,7 @@ def transcribe_rows(
     :param bias: what steers the search in each segment.
     :returns: the best hypotheses of each clip's segments, joined.
     """
-    settings = model.streaming_config
-    places = [
-        cut_segments(length, settings.segment_len, settings.min_audio_len)
-        for length in batch.audio_lens
-    ]
+    places = [model.streaming_config.cutter.places(length) for length in batch.audio_lens]
     langs = batch.langs or [None] * batch.num_rows
     states = [start_stream(model, lang) for lang in langs]
     best: list[list[Hypothesis]] = [[] for _ in places]

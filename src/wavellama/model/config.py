@@ -14,6 +14,7 @@ from wavellama.errors import WavellamaError
 from wavellama.model.encoder_config import AsrConfig, default_asr_config
 from wavellama.model.frames import encoder_grid, room_for_audio
 from wavellama.prompt.parts import Items, find_repeat, num_fixed
+from wavellama.prompt.segments import SegmentCutter
 from wavellama.prompt.syntax import Syntax
 from wavellama.prompt.syntaxes import ModelType, load_syntax, select_syntax
 from wavellama.text.languages import LanguageTable, is_code, language_table, read_codes
@@ -106,14 +107,12 @@ class Wav2Vec2LlamaStreamingConfig(Validatable):
     """A tail not longer than this many milliseconds is dropped."""
 
     @property
-    def segment_len(self) -> int:
-        """The length of a segment in samples."""
-        return round(self.segment_secs * self.sample_rate)
-
-    @property
-    def min_audio_len(self) -> int:
-        """The length in samples above which a tail is a segment of its own."""
-        return self.min_audio_ms * self.sample_rate // 1000
+    def cutter(self) -> SegmentCutter:
+        """The rule by which audio is cut into segments."""
+        return SegmentCutter(
+            round(self.segment_secs * self.sample_rate),
+            self.min_audio_ms * self.sample_rate // 1000,
+        )
 
     def validate(self) -> ValidationResult:
         """Check that every segment is long enough for the encoder."""
@@ -123,12 +122,12 @@ class Wav2Vec2LlamaStreamingConfig(Validatable):
                 f"`sample_rate` must be {SAMPLE_RATE}, the rate of all audio here, but is"
                 f" {self.sample_rate}."
             )
-        if self.min_audio_len < MIN_SAMPLES:
+        if self.cutter.min_len < MIN_SAMPLES:
             result.add_error(
                 f"`min_audio_ms` ({self.min_audio_ms}) must be at least {MIN_SAMPLES} samples, the"
                 " shortest audio that the encoder reads."
             )
-        if self.segment_len <= self.min_audio_len:
+        if self.cutter.segment_len <= self.cutter.min_len:
             result.add_error(
                 f"`segment_secs` ({self.segment_secs:g}) must be longer than `min_audio_ms`"
                 f" ({self.min_audio_ms})."
@@ -305,7 +304,7 @@ class Wav2Vec2LlamaConfig(Validatable):
         """Check that the longest context of a segment leaves room, even without any texts."""
         settings, limit = self.streaming_config, self.llama_config.max_seq_len
         grid = encoder_grid(self.wav2vec2_asr_config.encoder_config)
-        audio_len = -(-grid.num_frames(settings.segment_len) // max(self.encoder_stacking, 1))
+        audio_len = -(-grid.num_frames(settings.cutter.segment_len) // max(self.encoder_stacking, 1))
         past = find_repeat(syntax.prompt, Items.PAST)
         past_len = audio_len + (0 if past is None else num_fixed(past.parts))
         length = num_fixed(syntax.prompt) + audio_len + settings.n_context_segments * past_len

@@ -27,7 +27,6 @@ from wavellama.pipeline.jobs import Clip, Job
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.recogniser import Recogniser, Recognition, StreamRecogniser
 from wavellama.pipeline.segments import SegmentBuilder
-from wavellama.prompt.segments import cut_segments
 from wavellama.text.words import needs_space
 from wavellama.transcript.types import Segment
 from wavellama.units import MIN_SAMPLES, samples_to_seconds, seconds_to_samples
@@ -253,10 +252,10 @@ class SegmentListener:
     def hear(self, samples: Tensor) -> LiveUpdate | None:
         """Take ``STEP`` samples; return what became known. (T)."""
         self._waiting = torch.cat([self._waiting, samples])
-        config = self._recogniser.config
+        cutter = self._recogniser.config.cutter
         now = self._begin + len(self._waiting)
-        if len(self._waiting) > config.segment_len + config.min_audio_len:
-            return self._settle(config.segment_len, is_last=False)
+        if cutter.is_complete(len(self._waiting)):
+            return self._settle(cutter.segment_len, is_last=False)
         if now - self._asked < self._period or len(self._waiting) <= MIN_SAMPLES:
             return None
         self._asked = now
@@ -267,9 +266,8 @@ class SegmentListener:
         """Recognise what is left, if it is long enough for the encoder."""
         if len(self._waiting) < MIN_SAMPLES:
             return LiveUpdate(samples_to_seconds(self._begin + len(self._waiting)), (), "")
-        config = self._recogniser.config
-        (place,) = cut_segments(len(self._waiting), config.segment_len, config.min_audio_len)
-        return self._settle(place.stop, is_last=True)
+        cutter = self._recogniser.config.cutter
+        return self._settle(cutter.last_len(len(self._waiting)), is_last=True)
 
     def _settle(self, length: int, is_last: bool) -> LiveUpdate:
         """Recognise the first ``length`` samples for good."""

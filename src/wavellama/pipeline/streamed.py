@@ -20,13 +20,12 @@ from wavellama.audio.chunks import Chunk
 from wavellama.audio.stream import can_be_read_again, stream_audio
 from wavellama.decoding.streaming import StreamState
 from wavellama.errors import AudioError
-from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
 from wavellama.pipeline.attempts import Fault, attempt, attempt_all
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job, read_blocks
 from wavellama.pipeline.recogniser import Recognition, StreamRecogniser
 from wavellama.pipeline.segments import SegmentBuilder
-from wavellama.prompt.segments import cut_segments
+from wavellama.prompt.segments import SegmentCutter
 from wavellama.transcript.types import Segment
 from wavellama.units import samples_to_seconds
 
@@ -40,18 +39,15 @@ class StreamSegment(NamedTuple):
     is_last: bool
 
 
-def read_segments(
-    blocks: Iterable[Tensor], config: Wav2Vec2LlamaStreamingConfig
-) -> Iterator[StreamSegment]:
+def read_segments(blocks: Iterable[Tensor], cutter: SegmentCutter) -> Iterator[StreamSegment]:
     """Cut audio into segments while it is being read; which one is the last shows in time."""
     waiting = torch.zeros(0)
     for block in blocks:
         waiting = torch.cat([waiting, block])
-        while len(waiting) > config.segment_len + config.min_audio_len:
-            yield StreamSegment(waiting[: config.segment_len], is_last=False)
-            waiting = waiting[config.segment_len :]
-    (place,) = cut_segments(len(waiting), config.segment_len, config.min_audio_len)
-    yield StreamSegment(waiting[place], is_last=True)
+        while cutter.is_complete(len(waiting)):
+            yield StreamSegment(waiting[: cutter.segment_len], is_last=False)
+            waiting = waiting[cutter.segment_len :]
+    yield StreamSegment(waiting[: cutter.last_len(len(waiting))], is_last=True)
 
 
 @dataclass
@@ -144,7 +140,7 @@ class StreamedRun:
             except AudioError as ex:
                 job.error = ex
         state = self._recogniser.start(job.input.lang, normalize)
-        return _Stream(job, state, read_segments(read_blocks(job), self._recogniser.config))
+        return _Stream(job, state, read_segments(read_blocks(job), self._recogniser.config.cutter))
 
     def _advance(self, streams: Sequence[_Stream]) -> None:
         """Recognise the next segment of each stream."""

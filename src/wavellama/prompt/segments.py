@@ -5,23 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 BOUNDARY_SECS: Final = 1e-4
 """A word that ends within this distance of a boundary belongs to the segment before it."""
 
 
-def cut_segments(num_samples: int, segment_len: int, min_len: int) -> list[slice]:
-    """Return where the segments of a clip are, in samples.
+class SegmentCutter(NamedTuple):
+    """Where segments end, whether the audio is there at once or comes bit by bit; in samples."""
 
-    :param min_len: a tail not longer than this is dropped; the first segment is always there.
-    """
-    segments = [
-        slice(begin, min(begin + segment_len, num_samples))
-        for begin in range(0, num_samples, segment_len)
-    ]
-    tail = segments[-1]
-    return segments[:-1] if len(segments) > 1 and tail.stop - tail.start <= min_len else segments
+    segment_len: int
+
+    min_len: int
+    """A tail not longer than this is dropped; the first segment is always there."""
+
+    def is_complete(self, num_samples: int) -> bool:
+        """Tell whether so much audio holds a whole segment and the beginning of another one."""
+        return num_samples > self.segment_len + self.min_len
+
+    def last_len(self, num_samples: int) -> int:
+        """Return the length of the last segment, where no whole one is left before it."""
+        return min(num_samples, self.segment_len)
+
+    def places(self, num_samples: int) -> list[slice]:
+        """Return where the segments of a clip are."""
+        begin, places = 0, list[slice]()
+        while self.is_complete(num_samples - begin):
+            places.append(slice(begin, begin + self.segment_len))
+            begin += self.segment_len
+        return [*places, slice(begin, begin + self.last_len(num_samples - begin))]
 
 
 def split_words(
