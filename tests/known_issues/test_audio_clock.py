@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import resource
 import tracemalloc
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from tests.containers import Sound, onsets, write_container
 from wavellama.audio.load import load_audio
 from wavellama.audio.stream import probe_duration, stream_audio
+from wavellama.audio.tracks import Selection
 from wavellama.data.check import audio_lengths
 from wavellama.units import SAMPLE_RATE, samples_to_seconds
 
@@ -171,3 +173,37 @@ def test_a_second_recording_of_another_kind(
     path.write_bytes(mono.read_bytes() + other.read_bytes())
     assert onsets(load_audio(path))[:3] == pytest.approx([0.6, 1.9, 3.4], abs=TOLERANCE)
     assert "it goes on with a recording of another kind" in caplog.text
+    assert probe_duration(path) == pytest.approx(4.5, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".nut"])
+@pytest.mark.parametrize("picture_secs", [1.0, 20.0])
+def test_the_duration_is_that_of_the_sound(
+    picture_secs: float, suffix: str, tmp_path: Path
+) -> None:
+    sounds = [_sound(suffix), _sound(suffix, secs=7.0, start=1.0)]
+    path = write_container(tmp_path / f"a{suffix}", *sounds, picture_secs=picture_secs)
+    for track, secs in ((1, 4.5), (2, 8.0)):
+        assert probe_duration(path, Selection(track)) == pytest.approx(secs, abs=TOLERANCE)
+
+
+def test_recordings_that_were_strung_together_are_one(tmp_path: Path) -> None:
+    data = write_container(tmp_path / "a.ogg", Sound(codec="libopus", rate=48_000)).read_bytes()
+    path = tmp_path / "two.ogg"
+    path.write_bytes(data + data)
+    expected = [0.6, 1.9, 3.4, 5.1, 6.4, 7.9]
+    waveform = load_audio(path)
+    assert onsets(waveform) == pytest.approx(expected, abs=TOLERANCE)
+    assert probe_duration(path) == pytest.approx(9.0, abs=TOLERANCE)
+
+
+def test_a_hole_of_a_waveform_takes_no_memory(tmp_path: Path) -> None:
+    path = write_container(tmp_path / "a.mka", _sound(".mka", shifts=((1.5, 36_000.0),)))
+    before = _resident_bytes()
+    waveform = load_audio(path)
+    assert waveform.nbytes > 2.3e9
+    assert _resident_bytes() - before < 2**28
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

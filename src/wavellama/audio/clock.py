@@ -54,10 +54,11 @@ class Clock:
         """
         self._zero = zero
         self._is_broadcast = is_broadcast
-        self._position = 0.0  # where the output ends
         self._next = 0.0  # where the samples that come next belong
         self._tolerance = EXACT_SECS
         self._steps = (-MAX_HOLE_SECS, MAX_HOLE_SECS)
+        self.position = 0.0
+        """Where what was yielded ends, in seconds."""
         self.dropped_secs = 0.0
         """How much sound was left out since its time was taken."""
 
@@ -74,13 +75,13 @@ class Clock:
         if time is not None:
             self._set(time)
         yield from self._fill()
-        taken = min(max(round((self._position - self._next) * rate), 0), len(samples))
-        if self._position > 0:  # not what lies before zero
+        taken = min(max(round((self.position - self._next) * rate), 0), len(samples))
+        if self.position > 0:  # not what lies before zero
             self.dropped_secs += taken / rate
         if taken < len(samples):
             yield samples[taken:], rate
         self._next += len(samples) / rate
-        self._position = max(self._position, self._next)
+        self.position = max(self.position, self._next)
 
     def _set(self, time: float) -> None:
         """Note where the samples that come next belong, if that is not where they are expected."""
@@ -97,10 +98,10 @@ class Clock:
 
     def _fill(self) -> Iterator[Piece]:
         """Yield silence up to where samples belong; what is before it ends at a whole sample."""
-        begin = ceil(self._position * SAMPLE_RATE - 1e-3)
+        begin = ceil(self.position * SAMPLE_RATE - 1e-3)
         num_samples = seconds_to_samples(self._next) - begin
-        if num_samples <= 0 or self._next == self._position:
+        if num_samples <= 0 or self._next == self.position:
             return
         for done in range(0, num_samples, SILENCE_SAMPLES):
             yield np.zeros(min(num_samples - done, SILENCE_SAMPLES), np.float32), SAMPLE_RATE
-        self._position = self._next = samples_to_seconds(begin + num_samples)
+        self.position = self._next = samples_to_seconds(begin + num_samples)

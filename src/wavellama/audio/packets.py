@@ -17,12 +17,12 @@ import numpy as np
 
 from wavellama.audio.channels import Mixer
 from wavellama.audio.clock import Clock, Piece, Samples
-from wavellama.audio.tracks import Selection, Track, choose_track, warn_of_silence
+from wavellama.audio.tracks import Selection, Track, choose_track, say_once, warn_of_silence
 from wavellama.errors import AudioError
+from wavellama.units import SAMPLE_RATE
 
-NO_TIMESTAMPS: Final = 0x80
 TS_DISCONT: Final = 0x200
-"""Flags of FFmpeg's formats: packets without a clock; a clock that may be set anew."""
+"""FFmpeg's flag of formats whose clock may be set anew."""
 
 MAX_DAMAGE: Final = 0.1
 """The largest share of the packets of a file that may be damaged."""
@@ -34,9 +34,16 @@ lossless codecs may hold samples of any scale."""
 SILENT_LEVEL: Final = 1e-4
 """Sound that stays below this (-80 dB) is silence."""
 
-BARE_FORMATS: Final = frozenset({"mp3", "aac", "amr", "amrnb", "amrwb", "loas"})
-"""Formats of packets without a header that tells how many there are, beside those that FFmpeg calls
-formats without time stamps."""
+EXACT_FORMATS: Final = frozenset(
+    {"wav", "flac", "aiff", "caf", "au", "w64", "mov,mp4,m4a,3gp,3g2,mj2"}
+)
+"""Formats whose headers tell how much sound they hold."""
+
+WALKED_FORMATS: Final = frozenset(
+    {"mp3", "aac", "ac3", "eac3", "dts", "amr", "amrnb", "amrwb", "loas", "ogg"}
+)
+"""Formats without an index, which are walked through: of ogg, since files may be strung together.
+Of all others the last packets are looked for."""
 
 MIN_DROPPED_SECS: Final = 0.5
 """How much sound may be left out without a word."""
@@ -95,36 +102,39 @@ def _seconds(ticks: int | None, track: Track) -> float:
     return float((ticks or 0) * (track.time_base or 0))
 
 
-def end_secs(container: av.container.InputContainer, track: Track) -> float:
+def end_secs(container: av.container.InputContainer, track: Track, name: str) -> float:
     """Return where the last sound of a track ends, in seconds of the player; nothing is decoded.
 
     :raises FFmpegError: the packets of a file without an index cannot be read.
     """
-    start = start_secs(container, track)
-    if _is_estimated(container):
-        return _last_end(container, track) - start
-    if track.duration is not None:
-        return _seconds(track.start_time, track) + _seconds(track.duration, track) - start
-    if container.duration:  # that of all tracks: the end of this one lies near it, or before
-        with suppress(av.error.FFmpegError):
-            container.seek((container.start_time or 0) + container.duration)
-            if end := _last_end(container, track):
-                return end - start
-    container.seek(container.start_time or 0)
-    return _last_end(container, track) - start
+    if container.format.name in EXACT_FORMATS or _has_index(container):
+        end = _seconds(track.start_time, track) + _seconds(track.duration, track)
+        return end - start_secs(container, track)
+    if container.format.name in WALKED_FORMATS:
+        return _last_end(container, track, name)
+    begin = container.start_time or 0
+    with suppress(av.error.FFmpegError):
+        container.seek(begin + (container.duration or 0))
+        if end := _last_end(container, track, name):
+            return end
+    container.seek(begin)
+    return _last_end(container, track, name)
 
 
-def _is_estimated(container: av.container.InputContainer) -> bool:
-    """Say whether FFmpeg guesses the duration by the first packets, or whether it is told."""
-    is_bare = container.format.flags & NO_TIMESTAMPS
-    has_index = container.format.name == "mp3" and bool(container.start_time)
-    return not has_index and (bool(is_bare) or container.format.name in BARE_FORMATS)
+def _has_index(container: av.container.InputContainer) -> bool:
+    """Say whether an mp3 file tells how much it holds: only such a header tells of a delay."""
+    return container.format.name == "mp3" and bool(container.start_time)
 
 
-def _last_end(container: av.container.InputContainer, track: Track) -> float:
-    """Return the latest end of the packets that follow, in seconds; 0: there are none."""
-    ends = (p.pts + (p.duration or 0) for p in container.demux(track) if p.pts is not None)
-    return _seconds(max(ends, default=0), track)
+def _last_end(container: av.container.InputContainer, track: Track, name: str) -> float:
+    """Return where the packets that follow end, on the clock; 0: there are none."""
+    clock, rate = Clock(*_clock_of(container, track)), track.rate or SAMPLE_RATE
+    for packet in _demux(container, track, name):
+        silence = np.zeros(round(_seconds(packet.duration, track) * rate), np.int8)
+        if packet.pts is not None:
+            for _ in clock.place(silence, rate, _seconds(packet.pts, track)):
+                pass
+    return clock.position
 
 
 def _demux(
@@ -144,11 +154,9 @@ def _demux(
     except av.error.FFmpegError as ex:
         if is_first or container.format.name != "ogg":
             raise
-        _log.warning(
-            "%s: it goes on with a recording of another kind, such as of another sample rate, which"
-            " is left out (%s); only what comes before is read.",
-            name,
-            ex.strerror,
+        say_once(
+            f"{name}: it goes on with a recording of another kind, such as of another sample rate,"
+            f" which is left out ({ex.strerror}); only what comes before is read."
         )
 
 

@@ -96,7 +96,7 @@ def _probe(source: AudioInput, name: str, selection: Selection) -> float | None:
     if not can_be_read_again(source):
         return None
     with open_container(source, name) as container:
-        seconds = end_secs(container, choose_track(container, name, selection))
+        seconds = end_secs(container, choose_track(container, name, selection), name)
     return seconds if seconds > 0 else None
 
 

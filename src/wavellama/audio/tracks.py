@@ -72,7 +72,7 @@ def choose_track(container: av.container.InputContainer, name: str, selection: S
     if wanted is None:
         track = _default(tracks)
         if len(tracks) > 1:
-            _say_once(f"{name}: {_listed(tracks)}; {tracks.index(track) + 1} is read.")
+            say_once(f"{name}: {_listed(tracks)}; {tracks.index(track) + 1} is read.")
     else:
         found = [t for i, t in enumerate(tracks, 1) if wanted == i or _speaks(t, selection)]
         if not found:
@@ -88,7 +88,7 @@ def warn_of_silence(container: av.container.InputContainer, name: str, track: Tr
     tracks = container.streams.audio
     if len(tracks) > 1:
         number = tracks.index(track) + 1
-        _say_once(
+        say_once(
             f"{name}: audio track {number} holds only silence; --audio-track chooses another of"
             f" the {_listed(tracks)}."
         )
@@ -119,6 +119,6 @@ def _listed(tracks: Sequence[Track]) -> str:
 
 
 @lru_cache(maxsize=10_000)
-def _say_once(message: str) -> None:
+def say_once(message: str) -> None:
     """Log what each reading of the same file would say again."""
     _log.warning("%s", message)
