@@ -174,8 +174,7 @@ def _read_with_ffmpeg(case: Case, path: Path) -> torch.Tensor:
         f"0:a:{case.track - 1}",
     ]
     command += ["-af", resample, "-ac", "1", "-f", "f32le", "pipe:1"]
-    if case.picture_secs:  # else its clock would begin with the sound
-        command += ["-map", "0:v", "-f", "null", "-"]
+    command += ["-map", "0", "-f", "null", "-"]  # else its clock begins with the sound that is read
     result = subprocess.run(command, capture_output=True, check=False, timeout=60)
     return torch.from_numpy(np.frombuffer(result.stdout, "<f4").copy())
 
@@ -186,15 +185,17 @@ def _difference(case: Case, ours: torch.Tensor, theirs: torch.Tensor) -> str | N
     if abs(secs[0] - secs[1]) > DURATION_TOLERANCE:
         return f"durations {secs}"
     heard, reference = onsets(ours), onsets(theirs)
-    if not _agree(heard, reference) and not _agree(heard, case.expected):
-        return f"onsets {heard}, but {reference}"
-    return None
+    if len(heard) == len(reference) and (_agree(heard, reference) or _hears(heard, case.expected)):
+        return None
+    return f"onsets {heard}, but {reference}"
 
 
 def _agree(one: list[float], other: list[float]) -> bool:
-    return len(one) == len(other) and all(
-        abs(a - b) <= ONSET_TOLERANCE for a, b in zip(one, other, strict=True)
-    )
+    return all(abs(a - b) <= ONSET_TOLERANCE for a, b in zip(one, other, strict=True))
+
+
+def _hears(heard: list[float], written: list[float]) -> bool:
+    return all(min(abs(begin - at) for at in heard) <= ONSET_TOLERANCE for begin in written)
 
 
 @pytest.mark.slow
