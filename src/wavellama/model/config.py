@@ -304,9 +304,8 @@ class Wav2Vec2LlamaConfig(Validatable):
         """Check that the longest context of a segment leaves room, even without any texts."""
         settings, limit = self.streaming_config, self.llama_config.max_seq_len
         grid = encoder_grid(self.wav2vec2_asr_config.encoder_config)
-        audio_len = -(
-            -grid.num_frames(settings.cutter.segment_len) // max(self.encoder_stacking, 1)
-        )
+        num_frames = grid.num_frames(settings.cutter.segment_len)
+        audio_len = -(-num_frames // max(self.encoder_stacking, 1))
         past = find_repeat(syntax.prompt, Items.PAST)
         past_len = audio_len + (0 if past is None else num_fixed(past.parts))
         length = num_fixed(syntax.prompt) + audio_len + settings.n_context_segments * past_len
