@@ -76,12 +76,14 @@ def build(tokens: list[int], logprobs: list[float], finished: bool = True) -> Se
 
 def test_words_have_the_confidence_of_their_own_tokens() -> None:
     tokens = load_tokenizer("toy_tokenizer").create_encoder()("ab ba").tolist()
-    built = build(tokens, [-0.1] * 2 + [-2.0] * (len(tokens) - 2) + [-9.0])
+    logprobs = [-0.1] * 2 + [-2.0] * (len(tokens) - 2) + [-9.0]
+    built = build(tokens, logprobs)
     assert [word.text for word in built.words] == ["ab", "ba"]
     first, second = (word.confidence for word in built.words)
     assert first is not None
     assert second is not None
     assert first > second
+    assert built.confidence == Confidence().of_word(logprobs), "of all tokens, the end too"
     assert [built.start, built.end] == pytest.approx([1.0, 1.2])
     assert built.no_speech_prob == pytest.approx(0.1)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
 from wavellama.errors import ConfigError, SyntaxNotAvailableError
-from wavellama.prompt.describe import describe_syntaxes
 from wavellama.prompt.parts import Language, Part, Token, is_covered
 from wavellama.prompt.syntax import Syntax
 from wavellama.prompt.syntaxes import LLM_ASR, LLM_ASR_LID, ModelType, select_syntax
@@ -80,6 +80,7 @@ def test_a_form_that_does_not_exist_is_refused_by_name(
 
 
 def test_the_page_about_prompts_is_current() -> None:
-    """If not: python -m wavellama.prompt.describe > docs/prompts.md"""
-    page = Path(__file__).parents[2] / "docs" / "prompts.md"
-    assert page.read_text("utf-8") == describe_syntaxes()
+    """If not: python tools/describe_prompts.py > docs/prompts.md"""
+    root = Path(__file__).parents[2]
+    script = run_path(str(root / "tools" / "describe_prompts.py"))
+    assert (root / "docs" / "prompts.md").read_text("utf-8") == script["describe_syntaxes"]()

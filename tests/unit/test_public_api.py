@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +29,17 @@ def test_a_public_name_imports_from_the_package(name: str) -> None:
     assert name in wavellama.__all__
     assert name in dir(wavellama)
     assert getattr(wavellama, name).__name__ == name
+
+
+def test_type_checkers_are_told_the_same_names() -> None:
+    tree = ast.parse(Path(wavellama.__file__).read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    told = {alias.asname: node.module for node in imports for alias in node.names}
+    for name in set(wavellama.__all__) - {"__version__"}:
+        module = importlib.import_module(str(told.pop(name)))
+        assert getattr(module, name) is getattr(wavellama, name)
+    assert told == {}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -91,12 +91,6 @@ def test_nothing_speaks_for_a_word_without_tokens() -> None:
     assert Confidence(1.0, 5.0).of_word([]) == 0.0
 
 
-def test_that_of_a_segment_counts_all_tokens_with_the_end() -> None:
-    hypothesis = Hypothesis([5, 6], -1.0, [-0.1, -0.2, -0.7], True, "eos")
-    confidence = Confidence(0.5, -1.0)
-    assert confidence.of_segment(hypothesis) == confidence.of_word([-0.1, -0.2, -0.7])
-
-
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
 def test_temperatures_are_above_0(temperature: float) -> None:
     with pytest.raises(ConfigError, match="`temperature` must be above 0"):

@@ -13,29 +13,10 @@ from fairseq2.datasets import Seq2SeqBatch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from wavellama.batch import Example, TimedWords
 from wavellama.data.utterance import Utterance
 from wavellama.data.words import merged_texts, word_durations
 from wavellama.text.words import needs_space
-
-
-class ContextExample(NamedTuple):
-    """An example that ZERO_SHOT reads before the utterance."""
-
-    waveform: Tensor
-    """Normalised. *Shape:* (T)."""
-
-    tokens: Tensor
-    """*Shape:* (S)."""
-
-
-class TimedWords(NamedTuple):
-    """The words of a row, as the training of streaming models needs them."""
-
-    texts: list[str]
-    """Each but the first one with its leading space."""
-
-    durations: list[float]
-    """Seconds; their running sum says where each word ends."""
 
 
 class Row(NamedTuple):
@@ -55,7 +36,8 @@ class Row(NamedTuple):
     words: TimedWords | None
     """None if the data set does not know them."""
 
-    context: list[ContextExample]
+    context: list[Example]
+    """What ZERO_SHOT reads before the utterance."""
 
 
 def collate(rows: Sequence[Row], pad_idx: int, lang_column: str) -> Seq2SeqBatch:
@@ -76,12 +58,14 @@ def collate(rows: Sequence[Row], pad_idx: int, lang_column: str) -> Seq2SeqBatch
     }
     words = [row.words for row in rows if row.words is not None]
     if len(words) == len(rows):
-        columns["text_words_merged"] = [timed.texts for timed in words]
+        columns["text_words_merged"] = [timed.words for timed in words]
         columns["word_duration"] = [timed.durations for timed in words]
     if rows[0].context:
-        contexts = [row.context for row in rows]
-        columns["context_audio"] = [_pad([e.waveform for e in row]) for row in contexts]
-        columns["context_text"] = [_pad([e.tokens for e in row], pad_idx) for row in contexts]
+        columns["context_audio"] = [
+            _pad([e.audio for e in row.context if e.audio is not None]) for row in rows
+        ]
+        texts = [[torch.tensor(example.tokens) for example in row.context] for row in rows]
+        columns["context_text"] = [_pad(text, pad_idx) for text in texts]
     return Seq2SeqBatch(
         audio["seqs"], audio["seq_lens"], tokens["seqs"], tokens["seq_lens"], example=columns
     )

@@ -16,7 +16,8 @@ from typing_extensions import Self, override
 
 from wavellama.audio.augment import change_speed
 from wavellama.audio.load import normalize
-from wavellama.data.collate import ContextExample, Row, collate, join_words
+from wavellama.batch import Example
+from wavellama.data.collate import Row, collate, join_words
 from wavellama.data.failures import Failures
 from wavellama.data.plan import Plan, Planner, ReaderOptions, bucket_sizes
 from wavellama.data.utterance import Utterance
@@ -90,19 +91,19 @@ class BatchLoader:
         context = self._read_context(plan["examples"])
         return Row(utterances[0], normalize(joined), text, self._tokens(text), words, context)
 
-    def _read_context(self, candidates: Sequence[int]) -> list[ContextExample]:
+    def _read_context(self, candidates: Sequence[int]) -> list[Example]:
         """Return the examples of a row: the first candidates that can be read, again if too few.
 
         :raises DataError: none of them can be read.
         """
         if not candidates:
             return []
-        examples: list[ContextExample] = []
+        examples: list[Example] = []
         for index in candidates:
             waveform = self._read(self._utterances[index])
             if waveform is not None:
                 tokens = self._tokens(self._utterances[index].text)
-                examples.append(ContextExample(normalize(waveform), tokens))
+                examples.append(Example(normalize(waveform), tokens.tolist()))
             if len(examples) == self._num_examples:
                 break
         if not examples:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard, final
+from dataclasses import replace
+from typing import Any, TypeGuard, cast, final
 
 import torch
 from fairseq2.data.tokenizers import TokenEncoder, VocabularyInfo
@@ -11,18 +12,10 @@ from fairseq2.models.feature_extractor import SequenceFeatureExtractor
 from fairseq2.models.llama import LLaMAConfig, LLaMAFactory
 from fairseq2.models.transformer import (
     CausalAttentionBias,
-    FeedForwardNetwork,
-    GLUFeedForwardNetwork,
-    MultiheadAttention,
-    StandardMultiheadAttention,
-    TransformerNormOrder,
     create_default_sdpa,
 )
 from fairseq2.models.transformer_lm import (
-    StandardTransformerLMDecoder,
-    StandardTransformerLMDecoderLayer,
     TransformerLMDecoder,
-    TransformerLMDecoderLayer,
 )
 from fairseq2.models.wav2vec2 import (
     Wav2Vec2EncoderConfig,
@@ -30,10 +23,10 @@ from fairseq2.models.wav2vec2 import (
     Wav2Vec2Frontend,
     Wav2Vec2Masker,
 )
-from fairseq2.nn import Linear, PositionEncoder, SinusoidalPositionEncoder, StandardEmbedding
+from fairseq2.nn import Linear, SinusoidalPositionEncoder, StandardEmbedding
 from fairseq2.utils.validation import StandardObjectValidator
-from torch.nn import Identity
-from torch.nn.init import trunc_normal_, zeros_
+from torch.nn import Dropout, Identity
+from torch.nn.init import trunc_normal_
 from typing_extensions import override
 
 from wavellama.model.config import Wav2Vec2LlamaConfig
@@ -215,79 +208,23 @@ class DecoderFactory(LLaMAFactory):
     """
 
     def __init__(self, config: LLaMAConfig) -> None:
-        super().__init__(config)
-        self._llama_config = config
+        super().__init__(replace(config, dropout_p=0.0))
+        self._dropout_p = config.dropout_p
 
     @override
     def create_decoder(self) -> TransformerLMDecoder:
-        config = self._llama_config
-        pos_encoder = self.create_position_encoder()
-        layers = [self.create_decoder_layer(i, pos_encoder) for i in range(config.num_layers)]
-        return StandardTransformerLMDecoder(
-            layers, self.create_layer_norm(), dropout_p=config.dropout_p
-        )
-
-    @override
-    def create_decoder_layer(
-        self, layer_idx: int, pos_encoder: PositionEncoder
-    ) -> TransformerLMDecoderLayer:
-        return StandardTransformerLMDecoderLayer(
-            self.create_self_attention(layer_idx, pos_encoder),
-            self.create_layer_norm(),
-            self.create_ffn(layer_idx),
-            self.create_layer_norm(),
-            norm_order=TransformerNormOrder.PRE,
-        )
-
-    @override
-    def create_self_attention(
-        self, layer_idx: int, pos_encoder: PositionEncoder
-    ) -> MultiheadAttention:
-        config = self._llama_config
-        return StandardMultiheadAttention(
-            config.model_dim,
-            config.num_attn_heads,
-            create_default_sdpa(CausalAttentionBias(), dropout_p=config.dropout_p),
-            num_key_value_heads=config.num_key_value_heads,
-            qkv_proj_init_fn=self._init_projection(layer_idx),
-            pos_encoder=pos_encoder,
-            output_proj_init_fn=self._init_projection(layer_idx),
-            bias=False,
-        )
-
-    @override
-    def create_ffn(self, layer_idx: int) -> FeedForwardNetwork:
-        config = self._llama_config
-        return GLUFeedForwardNetwork(
-            config.model_dim,
-            int(config.ffn_inner_dim * config.ffn_inner_dim_multiplier),
-            bias=False,
-            inner_dim_scale=config.ffn_inner_dim_scale,
-            inner_dim_to_multiple=config.ffn_inner_dim_multiple_of,
-            inner_dropout_p=config.dropout_p,
-            proj_init_fn=self._init_projection(layer_idx),
-        )
-
-    def _init_projection(self, layer_idx: int) -> _Initializer:
-        scale = self.get_std_scale_factor(layer_idx)
-        return _Initializer(self._llama_config.init_std, scale)
-
-
-class _Initializer:
-    """Truncated normal initialisation, narrower for later layers (as in fairseq2's LLaMA)."""
-
-    def __init__(self, std: float | None, scale: float) -> None:
-        self._std, self._scale = std, scale
-
-    def __call__(self, proj: Linear) -> None:
-        std = (self._std or proj.input_dim**-0.5) / self._scale
-        _init_truncated_normal(proj.weight, std)
-        if proj.bias is not None:
-            zeros_(proj.bias)
+        decoder: Any = super().create_decoder()
+        if self._dropout_p > 0.0:
+            decoder.dropout = Dropout(self._dropout_p)
+            for layer in decoder.layers:
+                sdpa = create_default_sdpa(CausalAttentionBias(), dropout_p=self._dropout_p)
+                layer.self_attn.sdpa = sdpa
+                layer.ffn.inner_dropout = Dropout(self._dropout_p)
+        return cast("TransformerLMDecoder", decoder)
 
 
 def _init_projection(proj: Linear) -> None:
-    _Initializer(None, 1.0)(proj)
+    _init_truncated_normal(proj.weight, proj.input_dim**-0.5)
 
 
 def _init_embedding(embed: StandardEmbedding) -> None:

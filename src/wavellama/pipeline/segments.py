@@ -49,7 +49,7 @@ class SegmentBuilder:
             tokens=tuple(best.tokens),
             alternatives=self._alternatives(recognition.hypotheses),
             avg_logprob=_mean(best.token_logprobs),
-            confidence=self._confidence.of_segment(best),
+            confidence=self._confidence.of_word(best.token_logprobs),
             no_speech_prob=_no_speech(clip.chunk),
             language=recognition.language,
             language_probability=recognition.language_probability,

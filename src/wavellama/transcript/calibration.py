@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from wavellama.errors import ConfigError
 
@@ -16,15 +16,6 @@ CONFIDENCE_FILE: Final = "confidence.json"
 
 _SUREST: Final = -1e-6
 _LEAST_SURE: Final = math.log(1e-6)
-
-
-class Scored(Protocol):
-    """A hypothesis, as far as confidence goes (``search.types.Hypothesis``)."""
-
-    @property
-    def token_logprobs(self) -> Sequence[float]:
-        """The log-probability of each emitted token."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -57,13 +48,6 @@ class Confidence:
         if not token_logprobs:
             return 0.0
         return _sigmoid(word_logit(token_logprobs) / self.temperature + self.bias)
-
-    def of_segment(self, hypothesis: Scored) -> float:
-        """Return how probable it is that a word of a hypothesis is right, from 0 to 1.
-
-        It is the share of right words to expect; it follows from all tokens, as for one word.
-        """
-        return self.of_word(hypothesis.token_logprobs)
 
 
 def word_logit(token_logprobs: Sequence[float]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,6 @@ class Segment:
         """How many times smaller zlib makes the text; repetitions make it large."""
         data = self.text.encode()
         return len(data) / len(zlib.compress(data))
-
-    def shifted(self, seconds: float) -> Segment:
-        """Return the segment, said later by ``seconds``."""
-        words = tuple(
-            replace(word, start=word.start + seconds, end=word.end + seconds) for word in self.words
-        )
-        return replace(self, start=self.start + seconds, end=self.end + seconds, words=words)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The page about prompts (``docs/prompts.md``), written from the declarations.
 
-``python -m wavellama.prompt.describe > docs/prompts.md`` makes it anew.
+``python tools/describe_prompts.py > docs/prompts.md`` makes it anew.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from wavellama.prompt.syntaxes import SYNTAXES, ZERO_SHOT
 _HEAD: Final = """# Prompts
 
 What the decoder reads, for each kind of model. This page is made from the declarations in
-`src/wavellama/prompt/syntaxes.py` (`python -m wavellama.prompt.describe > docs/prompts.md`).
+`src/wavellama/prompt/syntaxes.py` (`python tools/describe_prompts.py > docs/prompts.md`).
 
 A `*` marks what the loss covers: the output at the position before it is trained to predict it. V
 is `special_token_base`, normally the size of the target vocabulary; special tokens are further rows
