@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from wavellama.alignment.aligner import Aligner
-from wavellama.alignment.errors import AlignmentError
 from wavellama.audio.load import normalize
 from wavellama.batch import AsrBatch
 from wavellama.checkpoints.hub import ModelSource, find_model
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
 from wavellama.decoding.attention_times import attention_times
 from wavellama.decoding.token_words import word_token_spans
+from wavellama.errors import AlignmentError
 from wavellama.metrics.confidence import ConfidenceScores
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.tasks.calibrate import (

@@ -25,7 +25,7 @@ from fairseq2.gang import create_fake_gangs
 from wavellama.checkpoints.hub import find_model
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
-from wavellama.decoding.ctc_scores import ctc_drafts
+from wavellama.decoding.ctc import ctc_drafts
 from wavellama.decoding.engine_view import find_engine
 from wavellama.engine import EngineStepDecoder, EngineVerifier
 from wavellama.model.model import Wav2Vec2LlamaModel

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Final
 
 FEW: Final = 5
-"""How many candidates for a language an error names at most."""
+"""How many candidates an error names at most, and all names there are if they are no more."""
 
 
 class WavellamaError(Exception):
@@ -31,17 +31,13 @@ def suggestion(near: Collection[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-_FEW = 5
-"""Where no name is near, an error names all of so many."""
-
-
 class UnknownNameError(WavellamaError):
     """A name (card, recipe, tokenizer, component...) is not known."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
         self.kind, self.name, self.near = kind, name, nearest(name, known)
-        there_are = f" There are {', '.join(known)}." if 0 < len(known) <= _FEW else ""
+        there_are = f" There are {', '.join(known)}." if 0 < len(known) <= FEW else ""
         near = suggestion(self.near) or there_are
         super().__init__(f"{name} is not a known {kind}.{near}{hint}")
 
@@ -118,6 +114,12 @@ class TranscriptionError(WavellamaError):
 
 class CheckpointError(WavellamaError):
     """A checkpoint is missing, damaged, or does not fit its architecture."""
+
+    exit_code = 1
+
+
+class AlignmentError(WavellamaError):
+    """A text does not fit the audio that it is to be aligned with, or the model cannot tell."""
 
     exit_code = 1
 

@@ -60,11 +60,9 @@ def _register_datasets(container: DependencyContainer) -> None:
         ManifestDatasetConfig,
         open_manifest_dataset,
     )
-    from wavellama.data.toy import TOY_TONES_FAMILY, ToyTones, ToyTonesConfig, open_toy_tones
+    from wavellama.data.toy import TOY_TONES_FAMILY, ToyTones, ToyTonesConfig
 
-    register_dataset_family(
-        container, TOY_TONES_FAMILY, ToyTones, ToyTonesConfig, opener=open_toy_tones
-    )
+    register_dataset_family(container, TOY_TONES_FAMILY, ToyTones, ToyTonesConfig, opener=ToyTones)
     register_dataset_family(
         container,
         MANIFEST_ASR_FAMILY,

@@ -13,9 +13,8 @@ from wavellama import Hypothesis
 from wavellama.decoding.engine_view import find_engine
 from wavellama.engine import EngineStepDecoder, EngineVerifier
 from wavellama.search.constraints import AllowedTokens, Constraint
-from wavellama.search.draft import Draft
 from wavellama.search.greedy import GreedySearch
-from wavellama.search.speculative import SpeculativeSearch
+from wavellama.search.speculative import Draft, SpeculativeSearch
 from wavellama.search.stopping import RepetitionGuard
 
 TOKENS = st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=30)

@@ -18,9 +18,8 @@ from tests.tones import CONVOLUTIONS, FILTER_BANKS, TOKENIZER, SpokenWord, heari
 from wavellama.alignment import emissions
 from wavellama.alignment.aligner import Aligner, WordTime, align, fill_gaps
 from wavellama.alignment.emissions import CtcEmitter
-from wavellama.alignment.errors import AlignmentError
 from wavellama.data.words import Word
-from wavellama.errors import AudioError, ConfigError, UnknownLanguageError
+from wavellama.errors import AlignmentError, AudioError, ConfigError, UnknownLanguageError
 
 FRAME_SECS = [(CONVOLUTIONS, 0.02), (FILTER_BANKS, 0.04)]
 

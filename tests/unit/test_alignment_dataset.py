@@ -15,8 +15,9 @@ from fairseq2.data.tokenizers import load_tokenizer
 import wavellama
 from tests.tones import CONVOLUTIONS, TOKENIZER, SpokenWord, hearing_model, speak
 from wavellama.alignment.aligner import Aligner
-from wavellama.alignment.dataset import Row, align_dataset, check_out
+from wavellama.alignment.dataset import align_dataset, check_out
 from wavellama.checkpoints import hub
+from wavellama.data.check import Row
 from wavellama.data.manifest import read_manifest, write_manifest
 from wavellama.data.utterance import Utterance
 from wavellama.data.words import Word

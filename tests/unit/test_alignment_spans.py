@@ -7,8 +7,8 @@ from itertools import groupby, product
 import pytest
 import torch
 
-from wavellama.alignment.errors import AlignmentError
 from wavellama.alignment.spans import WILDCARD_COST, align_tokens
+from wavellama.errors import AlignmentError
 
 
 def log_probs_of(path: list[int], num_tokens: int = 4, p: float = 0.9) -> torch.Tensor:

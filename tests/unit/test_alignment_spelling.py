@@ -11,8 +11,8 @@ from fairseq2.data.tokenizers import Tokenizer, load_tokenizer
 from fairseq2.data.tokenizers.sentencepiece import RawSentencePieceTokenizer, SentencePieceModel
 from sentencepiece import SentencePieceTrainer
 
-from wavellama.alignment.errors import AlignmentError
 from wavellama.alignment.spelling import Speller, Spelling
+from wavellama.errors import AlignmentError
 from wavellama.text.words import split_words
 
 MakeTokenizer = Callable[..., Tokenizer]

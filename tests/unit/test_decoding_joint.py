@@ -30,8 +30,8 @@ from wavellama import (
     Wav2Vec2LlamaModel,
     generate,
 )
-from wavellama.decoding import ctc_scores
-from wavellama.decoding.ctc_scores import ctc_log_probs, ctc_scorers
+from wavellama.decoding import ctc
+from wavellama.decoding.ctc import ctc_log_probs, ctc_scorers
 from wavellama.decoding.generator import Wav2Vec2LlamaGenerator
 from wavellama.decoding.prompt_search import create_search
 from wavellama.decoding.streaming import StreamDecoder, join_hypotheses
@@ -125,15 +125,15 @@ def test_at_weight_zero_the_head_is_not_asked(
     expected = generate(headless, ROWS.batch(), _config(0.0))
     with_head = _model()
     with_head.load_state_dict({**with_head.state_dict(), **headless.state_dict()})
-    monkeypatch.setattr(ctc_scores, "ctc_log_probs", None)
+    monkeypatch.setattr(ctc, "ctc_log_probs", None)
     assert generate(with_head, ROWS.batch(), _config(0.0)) == expected
 
 
 @pytest.fixture
 def _not_yet_said() -> Iterator[None]:
-    ctc_scores._say_that_there_is_no_head.cache_clear()
+    ctc._say_that_there_is_no_head.cache_clear()
     yield
-    ctc_scores._say_that_there_is_no_head.cache_clear()
+    ctc._say_that_there_is_no_head.cache_clear()
 
 
 @pytest.mark.usefixtures("_not_yet_said")

@@ -3,58 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from wavellama.alignment.aligner import Aligner
-from wavellama.alignment.errors import AlignmentError
-from wavellama.data.manifest import (
-    BrokenRow,
-    check_suffix,
-    find_manifests,
-    read_manifest,
-)
+from wavellama.data.check import CheckResult, Row, read_rows
+from wavellama.data.manifest import BrokenRow, check_suffix, find_manifests
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
-from wavellama.data.utterance import Utterance
 from wavellama.data.words import Word
-from wavellama.errors import AudioError, DataError
+from wavellama.errors import AlignmentError, AudioError, DataError
 
 _DIGITS: Final = 4
 """Times are written to a tenth of a millisecond, which holds the borders of frames exactly."""
 
 _WHOLE: Final = "manifest"
 
-Row: TypeAlias = tuple[Path, int, Utterance]
-"""An utterance, with its manifest and its line there."""
-
-
-@dataclass(frozen=True)
-class AlignedSet:
-    """What became of the rows of a data set."""
-
-    utterances: list[Utterance] = field(default_factory=list)
-    """Those that could be aligned, with their words."""
-
-    broken: list[BrokenRow] = field(default_factory=list)
-    """The others, in the order of the manifests."""
-
 
 def align_dataset(
     aligner: Aligner, path: Path, track: Callable[[Sequence[Row]], Iterable[Row]] = iter
-) -> AlignedSet:
+) -> CheckResult:
     """Align every utterance of a data set; one that cannot be aligned does not stop the others.
 
     :param path: a manifest, or a folder of them.
     :param track: passes on the rows and may show how many are done.
     :raises DataError: there is no manifest, or one cannot be read at all.
     """
-    result, rows = AlignedSet(), []
-    for manifest in find_manifests(path):
-        content = read_manifest(manifest)
-        result.broken.extend(content.broken)
-        pairs = zip(content.lines, content.utterances, strict=True)
-        rows += [(manifest, line, utterance) for line, utterance in pairs]
+    result = CheckResult()
+    rows = read_rows(path, result.broken)
     dataset = ManifestDataset(ManifestDatasetConfig(path=path, cache_gib=0.0))
     for manifest, line, utterance in track(rows):
         try:

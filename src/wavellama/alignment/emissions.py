@@ -14,8 +14,7 @@ from fairseq2.nn import BatchLayout
 from torch import Tensor
 from torch.nn import Module
 
-from wavellama.alignment.errors import AlignmentError
-from wavellama.errors import ConfigError
+from wavellama.errors import AlignmentError, ConfigError
 from wavellama.model.eval_mode import eval_mode
 from wavellama.model.frames import frame_grid
 from wavellama.model.model import Wav2Vec2LlamaModel

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import forced_align, merge_tokens
 
-from wavellama.alignment.errors import AlignmentError
+from wavellama.errors import AlignmentError
 from wavellama.model.loss import CTC_BLANK
 
 WILDCARD_COST: Final = 0.05

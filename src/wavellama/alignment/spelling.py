@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from fairseq2.data.tokenizers import Tokenizer
 
-from wavellama.alignment.errors import AlignmentError
+from wavellama.errors import AlignmentError
 from wavellama.text.normalize import APOSTROPHES
 from wavellama.text.words import TextWord
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fairseq2.data.tokenizers import Tokenizer
 
     from wavellama.data.check import CheckResult, LanguageStats
+    from wavellama.data.manifest import BrokenRow
     from wavellama.data.utterance import Utterance
 
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -134,16 +135,15 @@ def _load_tokenizer(card: str) -> Tokenizer:
 
 
 def _run_tokenizer(args: argparse.Namespace) -> int:
-    from wavellama.data.manifest import find_manifests, read_manifest
+    from wavellama.data.check import read_rows
     from wavellama.data.tokenizer import train_tokenizer
 
-    contents = [read_manifest(path) for path in find_manifests(args.dir)]
-    texts = [utterance.text for content in contents for utterance in content.utterances]
+    broken: list[BrokenRow] = []
+    texts = [utterance.text for _, _, utterance in read_rows(args.dir, broken)]
     size = train_tokenizer(texts, args.out, args.name)
     print(f"{args.out / args.name}.model: {size} tokens; its card is {args.name}.yaml.")
-    broken = sum(len(content.broken) for content in contents)
     if broken:
-        print(f"{broken} broken rows were left out; see `data check`.", file=sys.stderr)
+        print(f"{len(broken)} broken rows were left out; see `data check`.", file=sys.stderr)
     return 0
 
 

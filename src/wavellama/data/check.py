@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from wavellama.audio.load import load_audio
 from wavellama.data.manifest import BrokenRow, find_manifests, read_manifest
@@ -20,9 +20,13 @@ TOLERANCE_SECS: Final = 0.1
 """How much the audio may be shorter or longer than the manifest says."""
 
 
+Row: TypeAlias = tuple[Path, int, Utterance]
+"""An utterance, with its manifest and its line there."""
+
+
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found."""
+    """What became of the rows of a data set."""
 
     utterances: list[Utterance] = field(default_factory=list)
     """The good rows of all manifests."""
@@ -78,12 +82,7 @@ def check_dataset(path: Path) -> CheckResult:
     :raises DataError: there is no manifest, or one cannot be read at all.
     """
     result = CheckResult()
-    rows: list[tuple[Path, int, Utterance]] = []
-    for manifest in find_manifests(path):
-        content = read_manifest(manifest)
-        result.broken.extend(content.broken)
-        pairs = zip(content.lines, content.utterances, strict=True)
-        rows.extend((manifest, line, utterance) for line, utterance in pairs)
+    rows = read_rows(path, result.broken)
     lengths = audio_lengths([utterance.audio for _, _, utterance in rows])
     for manifest, line, utterance in rows:
         fault = find_fault(utterance, lengths[utterance.audio])
@@ -93,6 +92,20 @@ def check_dataset(path: Path) -> CheckResult:
             result.broken.append(BrokenRow(manifest, line, fault))
     result.broken.sort(key=lambda row: (row.path, row.line))
     return result
+
+
+def read_rows(path: Path, broken: list[BrokenRow]) -> list[Row]:
+    """Return the utterances of all manifests of a data set; other rows are appended to ``broken``.
+
+    :raises DataError: there is no manifest, or one cannot be read at all.
+    """
+    rows: list[Row] = []
+    for manifest in find_manifests(path):
+        content = read_manifest(manifest)
+        broken += content.broken
+        pairs = zip(content.lines, content.utterances, strict=True)
+        rows += [(manifest, line, utterance) for line, utterance in pairs]
+    return rows
 
 
 def audio_lengths(paths: Iterable[Path]) -> dict[Path, float | str]:

@@ -65,11 +65,6 @@ class ToyTones(AsrDataset):
         return torch.cat([_tone(letter) for letter in utterance.text])
 
 
-def open_toy_tones(config: ToyTonesConfig) -> ToyTones:
-    """Open the data set (fairseq2's opener of the family)."""
-    return ToyTones(config)
-
-
 def _utterance(split: str, index: int, draw: random.Random) -> Utterance:
     words = ["".join(draw.choices(LETTERS, k=draw.randint(2, 4))) for _ in range(2)]
     text = " ".join(words)

@@ -11,9 +11,11 @@ from fairseq2.data.tokenizers import Tokenizer
 
 from wavellama.decoding.hotword_bias import hotword_scorers
 from wavellama.decoding.lm_bias import lm_scorers
-from wavellama.decoding.script_bias import script_constraint
-from wavellama.search.constraints import Constraint
+from wavellama.decoding.token_texts import end_token, token_texts
+from wavellama.errors import ConfigError
+from wavellama.search.constraints import AllowedTokens, Constraint
 from wavellama.search.scorers import ScorerFactory, WeightedScorer
+from wavellama.text.scripts import check_script, is_written_in
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,17 @@ def create_bias(tokenizer: Tokenizer, options: BiasOptions) -> Bias:
     if options.lm is not None and options.lm_weight > 0.0:
         factories.append(lm_scorers(tokenizer, options.lm, options.lm_weight))
     return Bias(tuple(constraints), tuple(factories))
+
+
+def script_constraint(tokenizer: Tokenizer, script: str) -> Constraint:
+    """Return the constraint that all letters and marks are of one script.
+
+    :param script: an ISO 15924 code such as ``Latn``.
+    :raises ConfigError: the script is not known, or the tokenizer has no letter of it.
+    """
+    check_script(script)
+    texts = token_texts(tokenizer)
+    allowed = [i for i, text in enumerate(texts) if text and is_written_in(text, script)]
+    if not any(char.isalpha() for i in allowed for char in texts[i]):
+        raise ConfigError(f"The model's tokenizer has no letters of the script {script!r}.")
+    return AllowedTokens(allowed, end_token(tokenizer))

@@ -43,9 +43,10 @@ class Wav2Vec2LlamaGenerator(Seq2SeqGenerator):
         self._config = config
         self._step_hooks: OrderedDict[int, StepHook] = OrderedDict()
 
-    def generate_batch(self, batch: Seq2SeqBatch) -> list[list[Hypothesis]]:
+    def generate_batch(self, batch: Seq2SeqBatch | AsrBatch) -> list[list[Hypothesis]]:
         """Return the hypotheses of each row, best first; languages in the batch are used."""
-        return self._generate(batch)
+        observer = self._call_hooks if self._step_hooks else None
+        return generate(self._model, batch, self._config, observer=observer)
 
     @override
     def __call__(
@@ -66,7 +67,7 @@ class Wav2Vec2LlamaGenerator(Seq2SeqGenerator):
                 "This generator takes a prompt of one BOS per row, but got"
                 f" {prompt_seqs.size(1)} tokens."
             )
-        results = self._generate(
+        results = self.generate_batch(
             AsrBatch(source_seqs, list(source_seqs_layout.seq_lens), targets=[], langs=None)
         )
         counters = GenerationCounters(
@@ -94,10 +95,6 @@ class Wav2Vec2LlamaGenerator(Seq2SeqGenerator):
     @override
     def model(self) -> Seq2SeqModel:
         return cast("Seq2SeqModel", self._model)  # it is used as any module that has parameters
-
-    def _generate(self, batch: Seq2SeqBatch | AsrBatch) -> list[list[Hypothesis]]:
-        observer = self._call_hooks if self._step_hooks else None
-        return generate(self._model, batch, self._config, observer=observer)
 
     def _call_hooks(self, rows: Sequence[Row]) -> None:
         """Show the live hypotheses, which have the same length in all rows, to the hooks."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, final
+from typing import Final, final
 
 import torch
 from fairseq2.datasets import Seq2SeqBatch
@@ -142,17 +142,6 @@ def split_at_language(syntax: Syntax) -> tuple[tuple[Part, ...], tuple[Part, ...
     return syntax.parts[:place], syntax.parts[place:]
 
 
-class Continuations(Protocol):
-    """A prompt that was read, and that several sequences may go on from."""
-
-    def read(self, seqs: Tensor) -> Tensor:
-        """Return the log-probabilities of the next token after each position. (K, T, V).
-
-        :param seqs: embedded continuations, of one length. *Shape:* (K, T, M).
-        """
-        ...
-
-
 @final
 class ModuleContinuations:
     """Runs fairseq2's decoder modules, which read the prompt anew in each call."""
@@ -166,7 +155,10 @@ class ModuleContinuations:
         self._prompt = prompt
 
     def read(self, seqs: Tensor) -> Tensor:
-        """Return the log-probabilities of the next token after each position. (K, T, V)."""
+        """Return the log-probabilities of the next token after each position. (K, T, V).
+
+        :param seqs: embedded continuations, of one length. *Shape:* (K, T, M).
+        """
         whole = torch.cat([self._prompt.expand(len(seqs), -1, -1), seqs], dim=1)
         hidden = self._model.llama_decoder(whole, BatchLayout.of(whole))
         logits = self._model.final_proj(hidden[:, len(self._prompt) :])
@@ -176,7 +168,7 @@ class ModuleContinuations:
 
 def create_continuations(
     model: Wav2Vec2LlamaModel, prompt: Tensor, precision: Precision = "native"
-) -> Continuations:
+) -> EngineContinuations | ModuleContinuations:
     """Return the fastest way there is to go on from a prompt.
 
     :param model: the model, in eval mode.

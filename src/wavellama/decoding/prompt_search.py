@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from wavellama.decoding.biasing import NO_BIAS, Bias
-from wavellama.decoding.ctc_scores import ctc_drafts, ctc_scorers
+from wavellama.decoding.ctc import ctc_drafts, ctc_scorers
 from wavellama.decoding.step_decoder import create_step_decoder, create_verifier
 from wavellama.errors import ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
@@ -48,7 +48,7 @@ def search_prompts(
     if observer is not None or bias.scorer_factories:  # they see every single step
         drafts = None
     elif drafts is None:
-        drafts = _own_drafts(model, prompt, config)
+        drafts = ctc_drafts(model, prompt.frames) if config.ctc_draft else None
     given = (model, contexts, config.weights, prompt.prefix)
     if drafts is not None and (verifier := create_verifier(*given)) is not None:
         guided = SpeculativeSearch(*_greedy_rules(config, model), bias.constraints)
@@ -59,15 +59,9 @@ def search_prompts(
         constraints = bias.constraints
         search = create_search(config, model, observer, constraints=constraints, scorers=scorers)
         results = search.run(create_step_decoder(*given), max_lens)
-    control = _control_tokens(model)
+    info = model.target_vocab_info
+    control = {info.bos_idx, info.eos_idx, info.pad_idx}
     return [[_without(control, hypothesis) for hypothesis in row] for row in results]
-
-
-def _own_drafts(
-    model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, config: Wav2Vec2LlamaBeamSearchConfig
-) -> list[list[int]] | None:
-    """Return the drafts of the model's CTC head, if they are asked for and there is one."""
-    return ctc_drafts(model, prompt.frames) if config.ctc_draft else None
 
 
 def create_search(
@@ -106,12 +100,5 @@ def _max_len(context_len: int, limit: int, config: Wav2Vec2LlamaBeamSearchConfig
     return room if config.max_new_tokens is None else min(room, config.max_new_tokens)
 
 
-def _control_tokens(model: Wav2Vec2LlamaModel) -> set[int | None]:
-    info = model.target_vocab_info
-    return {info.bos_idx, info.eos_idx, info.pad_idx}
-
-
 def _without(control: set[int | None], hypothesis: Hypothesis) -> Hypothesis:
-    """Return the hypothesis with BOS, EOS and padding taken out of its tokens."""
-    tokens = [token for token in hypothesis.tokens if token not in control]
-    return replace(hypothesis, tokens=tokens)
+    return replace(hypothesis, tokens=[t for t in hypothesis.tokens if t not in control])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeGuard, cast, final
 
 import torch
-from fairseq2.data.tokenizers import TokenEncoder, VocabularyInfo
+from fairseq2.data.tokenizers import VocabularyInfo
 from fairseq2.models.conformer import ConformerConvolution
 from fairseq2.models.feature_extractor import SequenceFeatureExtractor
 from fairseq2.models.llama import LLaMAConfig, LLaMAFactory
@@ -25,6 +26,7 @@ from fairseq2.models.wav2vec2 import (
 )
 from fairseq2.nn import Linear, SinusoidalPositionEncoder, StandardEmbedding
 from fairseq2.utils.validation import StandardObjectValidator
+from torch import Tensor
 from torch.nn import Dropout, Identity
 from torch.nn.init import trunc_normal_
 from typing_extensions import override
@@ -34,7 +36,7 @@ from wavellama.model.encoder_config import EncoderConfig
 from wavellama.model.masking import create_standard_masker, standard_masker_config
 from wavellama.model.mel import FilterBankExtractor, LogMelExtractor
 from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.model.text_encoder import CardTokenEncoder
+from wavellama.model.text_encoder import card_encoder
 
 
 def create_wav2vec2_llama_model(config: Wav2Vec2LlamaConfig) -> Wav2Vec2LlamaModel:
@@ -130,10 +132,10 @@ class Wav2Vec2LlamaFactory:
             init_fn=_init_projection,
         )
 
-    def create_text_encoder(self) -> TokenEncoder | None:
+    def create_text_encoder(self) -> Callable[[str], Tensor] | None:
         """Create the encoder of a segment's words, where the configuration names a tokenizer."""
         card = self._config.streaming_config.text_tokenizer
-        return CardTokenEncoder(card) if card else None
+        return card_encoder(card) if card else None
 
     def create_ctc_head(self) -> Linear | None:
         """Create the CTC output layer, where the configuration asks for one."""

@@ -6,12 +6,12 @@ encoder width, V target vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, final
 
 import torch
-from fairseq2.data.tokenizers import TokenEncoder, VocabularyInfo
+from fairseq2.data.tokenizers import VocabularyInfo
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.models.asr import AsrModel
 from fairseq2.models.transformer import TransformerEncoder
@@ -25,7 +25,7 @@ from wavellama.batch import AsrBatch
 from wavellama.errors import BatchError, ConfigError, ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaStreamingConfig
 from wavellama.model.copies import CopyableModule
-from wavellama.model.draws import Draws, all_draws, keep_rows, token_noise
+from wavellama.model.draws import Draws, keep_rows, token_noise
 from wavellama.model.features import check_seq_lens, extract_features, stack_frames
 from wavellama.model.inputs import (
     InputReader,
@@ -79,7 +79,7 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         context_text_only: bool = False,
         beam_search_config: Wav2Vec2LlamaBeamSearchConfig | None = None,
         streaming_config: Wav2Vec2LlamaStreamingConfig | None = None,
-        text_encoder: TokenEncoder | None = None,
+        text_encoder: Callable[[str], Tensor] | None = None,
         n_context_examples: int = 0,
         seed: int = 42,
         zero_shot_swapped_bos_eos: bool = True,
@@ -184,16 +184,6 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         return read_columns(
             *(batch, self.syntax, self.language_column_name, self.target_vocab_info.size)
         )
-
-    def start_step(self, step_nr: int, rank: int) -> None:
-        """Begin a training step: fixes the random draws of the forward passes until the next."""
-        for draws in all_draws(self):
-            draws.start_step(step_nr, rank)
-
-    def reseed(self, seed: int) -> None:
-        """Let all random draws of training come from ``seed``."""
-        for draws in all_draws(self):
-            draws.reseed(seed)
 
     def embed_prompt(
         self,

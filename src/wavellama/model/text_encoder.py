@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cache
 from string import ascii_lowercase
 from typing import final
 
 from fairseq2.data.tokenizers import TokenEncoder, load_tokenizer
 from torch import Tensor
-from typing_extensions import override
 
 from wavellama.errors import ConfigError
 
@@ -20,7 +20,7 @@ class SegmentTextEncoder:
     By itself a text would lose its leading space: sentencepiece strips it.
     """
 
-    def __init__(self, encode: TokenEncoder, unk_idx: int | None) -> None:
+    def __init__(self, encode: Callable[[str], Tensor], unk_idx: int | None) -> None:
         """
         :param encode: the tokenizer's encoder.
         :param unk_idx: its unknown token.
@@ -52,31 +52,11 @@ class SegmentTextEncoder:
         raise ConfigError(f"The tokenizer knows no character of {text!r} as one token.")
 
 
-@final
-class CardTokenEncoder(TokenEncoder):
-    """The encoder of a tokenizer by its card, which is loaded when it is first needed."""
+def card_encoder(card: str) -> Callable[[str], Tensor]:
+    """Return the encoder of a tokenizer by its card, which is loaded when it is first needed."""
 
-    def __init__(self, card: str) -> None:
-        self._card = card
+    @cache
+    def load() -> TokenEncoder:
+        return load_tokenizer(card).create_encoder()
 
-    @override
-    def __call__(self, text: str) -> Tensor:
-        return self._encoder(text)
-
-    @override
-    def encode_as_tokens(self, text: str) -> list[str]:
-        return self._encoder.encode_as_tokens(text)
-
-    @property
-    @override
-    def prefix_indices(self) -> Tensor | None:
-        return self._encoder.prefix_indices
-
-    @property
-    @override
-    def suffix_indices(self) -> Tensor | None:
-        return self._encoder.suffix_indices
-
-    @cached_property
-    def _encoder(self) -> TokenEncoder:
-        return load_tokenizer(self._card).create_encoder()
+    return lambda text: load()(text)

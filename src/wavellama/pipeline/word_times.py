@@ -8,10 +8,10 @@ from typing import Protocol, TypeAlias, final
 from fairseq2.data.tokenizers import Tokenizer
 
 from wavellama.alignment.aligner import Aligner
-from wavellama.alignment.errors import AlignmentError
 from wavellama.checkpoints.hub import check_recognises, find_model
 from wavellama.decoding.attention_times import attention_times
 from wavellama.decoding.examples import ExampleReader
+from wavellama.errors import AlignmentError
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.jobs import Clip
 from wavellama.pipeline.options import TranscribeOptions

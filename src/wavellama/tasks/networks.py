@@ -17,6 +17,7 @@ from typing_extensions import override
 from wavellama.checkpoints.hub import check_recognises
 from wavellama.decoding.ctc import ctc_generate, ctc_head_generate
 from wavellama.errors import ConfigError
+from wavellama.model.draws import all_draws
 from wavellama.model.loss import Objective, TrainingLoss
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.text.languages import LanguageTable
@@ -24,6 +25,8 @@ from wavellama.text.languages import LanguageTable
 
 class Network(ABC):
     """A model as the recipes see it."""
+
+    _model: Module
 
     has_decoder: bool
     """Whether it writes text by a decoder."""
@@ -80,19 +83,22 @@ class Network(ABC):
         """Tell whether the objective leaves parameters without gradients."""
         return False
 
-    @abstractmethod
     def start_step(self, step_nr: int, rank: int) -> None:
-        """Begin a training step: fixes the model's own random draws until the next."""
+        """Begin a training step: fixes the random draws of the model itself until the next one."""
+        for draws in all_draws(self._model):
+            draws.start_step(step_nr, rank)
 
-    @abstractmethod
     def reseed(self, seed: int) -> None:
-        """Let the model's own random draws come from ``seed``."""
+        """Let the random draws of the model itself come from ``seed``; fairseq2 seeds others."""
+        for draws in all_draws(self._model):
+            draws.reseed(seed)
 
 
 @final
 class LlamaNetwork(Network):
     """The family ``wav2vec2_llama``."""
 
+    _model: Wav2Vec2LlamaModel
     has_decoder = True
 
     def __init__(self, model: Wav2Vec2LlamaModel) -> None:
@@ -146,19 +152,12 @@ class LlamaNetwork(Network):
         weight = objective.ctc_weight
         return weight == 1.0 or (weight == 0.0 and self.has_ctc)
 
-    @override
-    def start_step(self, step_nr: int, rank: int) -> None:
-        self._model.start_step(step_nr, rank)
-
-    @override
-    def reseed(self, seed: int) -> None:
-        self._model.reseed(seed)
-
 
 @final
 class CtcNetwork(Network):
     """fairseq2's family ``wav2vec2_asr``: an encoder with a CTC output layer."""
 
+    _model: Wav2Vec2AsrModel
     has_decoder = False
     has_ctc = True
 
@@ -192,14 +191,6 @@ class CtcNetwork(Network):
     @override
     def use_tokenizer(self, tokenizer: Tokenizer) -> None:
         _check_vocab_size(self._model.final_proj.output_dim, tokenizer)
-
-    @override
-    def start_step(self, step_nr: int, rank: int) -> None:
-        """Do nothing: fairseq2's model draws from the global state, which the trainer saves."""
-
-    @override
-    def reseed(self, seed: int) -> None:
-        """Do nothing: fairseq2's recipes seed the global state."""
 
 
 def as_network(model: Module) -> Network:
