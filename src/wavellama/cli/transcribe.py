@@ -30,6 +30,7 @@ from wavellama.transcript.writers import (
     format_names,
     has_subtitles,
     readable,
+    table_row,
 )
 
 if TYPE_CHECKING:
@@ -197,9 +198,10 @@ def _printer(formats: Formats, options: WriterOptions, num_files: int) -> Save:
 
     def save(file: SourceFile, transcript: Transcript) -> None:
         if name == "txt" and num_files > 1:
-            print(file.path, transcript.text, sep="\t", flush=True)
+            text = table_row(str(file.path), transcript.text)
         else:
-            sys.stdout.write(chosen.write(transcript, options))
-            sys.stdout.flush()
+            text = chosen.write(transcript, options)
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
     return save

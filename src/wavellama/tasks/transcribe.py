@@ -21,6 +21,7 @@ from wavellama.tasks.config import TranscribeConfig
 from wavellama.tasks.file_transcription import create_file_transcription
 from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
 from wavellama.tasks.transcriber import Transcriber, open_split
+from wavellama.transcript.writers import table_row
 
 
 @final
@@ -48,7 +49,7 @@ class TranscriptionUnit(GeneratorUnit[Seq2SeqBatch]):
         self._file.close()
         records = merge_ranks(self._output_dir, "transcripts", self._gangs)
         if self._gangs.root.rank == 0:
-            lines = [f"{record['audio']}\t{record['hypothesis']}\n" for record in records]
+            lines = [table_row(record["audio"], record["hypothesis"]) for record in records]
             write_atomic(self._output_dir / "transcripts.txt", "".join(lines))
 
 

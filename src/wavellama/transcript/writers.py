@@ -20,6 +20,9 @@ __all__ = ["Format", "Formats", "WriterOptions", "find_formats", "format_names",
 
 ENTRY_POINT_GROUP: Final = "wavellama.formats"
 
+_BREAKS: Final = "\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+"""What some program takes for the end of a cell or a line."""
+
 
 @dataclass(frozen=True)
 class Format:
@@ -46,6 +49,16 @@ def write_txt(transcript: Transcript, options: WriterOptions) -> str:
     :param options: not read; a line is a segment.
     """
     return "".join(f"{text}\n" for _, text in _spoken(transcript))
+
+
+def table_row(path: str, text: str) -> str:
+    """Return a line of a table of files and their texts.
+
+    In the path, tabs and ends of lines are escaped as Python writes them; in the text they are
+    spaces.
+    """
+    name = "".join(repr(char)[1:-1] if char in _BREAKS else char for char in path)
+    return f"{name}\t{' '.join(text.split())}\n"
 
 
 def write_tsv(transcript: Transcript, options: WriterOptions) -> str:
