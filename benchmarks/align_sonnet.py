@@ -22,7 +22,7 @@ from wavellama import align
 from wavellama.checkpoints.hub import find_model
 from wavellama.data.manifest import read_manifest
 from wavellama.data.utterance import Utterance
-from wavellama.data.words import Word
+from wavellama.data.words import AlignedWord
 
 
 def read_lines() -> list[Utterance]:
@@ -30,7 +30,9 @@ def read_lines() -> list[Utterance]:
     return [line for line in read_manifest(manifest).utterances if line.split == "sonnet"]
 
 
-def line_starts(lines: Sequence[Utterance], words: Sequence[Word]) -> Iterator[tuple[float, float]]:
+def line_starts(
+    lines: Sequence[Utterance], words: Sequence[AlignedWord]
+) -> Iterator[tuple[float, float]]:
     """Yield where the first word of each line begins, and the middle of the pause before it."""
     place = 0
     for line in lines:

@@ -76,7 +76,7 @@ def _register_components(container: DependencyContainer) -> None:
     from fairseq2.generation import Seq2SeqGenerator
     from fairseq2.recipe.component import register_component
 
-    from wavellama.decoding.generator import BEAM_GENERATOR, create_generator
+    from wavellama.decoding.component import BEAM_GENERATOR, create_generator
     from wavellama.model import masking
     from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 

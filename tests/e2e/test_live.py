@@ -33,7 +33,7 @@ from wavellama.audio.sources import RawPcm
 from wavellama.audio.stream import stream_audio
 from wavellama.cli.live import PIECE_SECS
 from wavellama.pipeline.jobs import Clip
-from wavellama.pipeline.live import Voice
+from wavellama.pipeline.live import LiveTexts
 from wavellama.pipeline.recogniser import Recognition
 from wavellama.transcript.types import Segment
 
@@ -207,15 +207,15 @@ def _interrupted(args: list[str], folder: Path, data: bytes, num_interrupts: int
     reader, writer = os.pipe()
     sys.stdin = os.fdopen(reader)
     Thread(target=os.write, args=(writer, data), daemon=True).start()
-    build, interrupts = Voice.build, iter(range(num_interrupts))
+    build, interrupts = LiveTexts.build, iter(range(num_interrupts))
 
-    def interrupted(voice: Voice, clip: Clip, recognition: Recognition) -> Segment:
+    def interrupted(voice: LiveTexts, clip: Clip, recognition: Recognition) -> Segment:
         segment = build(voice, clip, recognition)
         for _ in interrupts if segment.text else ():
             signal.raise_signal(signal.SIGINT)
         return segment
 
-    setattr(Voice, "build", interrupted)  # noqa: B010
+    setattr(LiveTexts, "build", interrupted)  # noqa: B010
     signal.signal(signal.SIGINT, signal.default_int_handler)
     be_the_program(args, folder, None, {})
 

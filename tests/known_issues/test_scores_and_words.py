@@ -18,7 +18,7 @@ from typing_extensions import override
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.plan import Planner, ReaderOptions
 from wavellama.data.utterance import Utterance
-from wavellama.data.words import Word
+from wavellama.data.words import AlignedWord
 from wavellama.metrics.error_rates import Edits, count_edits, macro_score, score
 from wavellama.tasks.report import create_report, write_report
 from wavellama.text.normalize import normalize_text
@@ -113,7 +113,9 @@ class Ramps(AsrDataset):
     @override
     def utterances(self, split: str) -> list[Utterance]:
         return [
-            Utterance(Path(f"{i}"), text, self._secs, "cmn_Hans", words=(Word(text, 0.2, 0.8),))
+            Utterance(
+                Path(f"{i}"), text, self._secs, "cmn_Hans", words=(AlignedWord(text, 0.2, 0.8),)
+            )
             for i, text in enumerate(self._texts)
         ]
 

@@ -28,7 +28,7 @@ from tests.fakes import (
 from tests.property.strategies import assert_rows_close
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generate
 from wavellama.decoding.streaming import Normalization, StreamDecoder, join_hypotheses
-from wavellama.prompt.segments import SegmentCutter, split_words
+from wavellama.prompt.segments import SegmentCutter, segment_texts
 from wavellama.search.types import Hypothesis
 from wavellama.units import MIN_SAMPLES
 
@@ -76,26 +76,26 @@ def test_segments_of_every_length(segment_len: int, min_len: int) -> None:
 def test_word_ends_on_boundaries(secs: float, off: float, is_later: int) -> None:
     """Within 1e-4 s the word belongs to the earlier segment."""
     for k in range(1, 241):
-        texts = split_words(["word"], [k * secs + off], secs, 250)
+        texts = segment_texts(["word"], [k * secs + off], secs, 250)
         assert texts.index("word") == k - 1 + is_later
 
 
 def test_word_ends_at_the_limit_itself_belong_to_the_earlier_segment() -> None:
     for k in range(1, 241):
-        assert split_words(["word"], [k * 15.0 + 1e-4], 15.0, 250).index("word") == k - 1
+        assert segment_texts(["word"], [k * 15.0 + 1e-4], 15.0, 250).index("word") == k - 1
 
 
 @pytest.mark.parametrize("num_words", [3, 10, 30, 150])
 def test_rounding_of_running_sums_moves_no_word(num_words: int) -> None:
     """Ten times 0.1 is not 1.0 in floating point; the last word of each second stays in it."""
     words = [f" {i}" for i in range(4 * num_words)]
-    texts = split_words(words, [1.0 / num_words] * len(words), 1.0, 4)
+    texts = segment_texts(words, [1.0 / num_words] * len(words), 1.0, 4)
     assert [len(text.split()) for text in texts] == [num_words] * 4
 
 
 def test_words_that_end_after_the_audio_belong_to_its_last_segment() -> None:
     """Also those in a tail that is dropped."""
-    assert split_words(["a", " b"], [0.25, 9.0], 0.1, 2) == ["", "a b"]
+    assert segment_texts(["a", " b"], [0.25, 9.0], 0.1, 2) == ["", "a b"]
 
 
 # Training, inference and streams

@@ -18,7 +18,7 @@ from tests.tones import CONVOLUTIONS, FILTER_BANKS, TOKENIZER, SpokenWord, heari
 from wavellama.alignment import emissions
 from wavellama.alignment.aligner import Aligner, WordTime, align, fill_gaps
 from wavellama.alignment.emissions import CtcEmitter
-from wavellama.data.words import Word
+from wavellama.data.words import AlignedWord
 from wavellama.errors import AlignmentError, AudioError, ConfigError, UnknownLanguageError
 
 FRAME_SECS = [(CONVOLUTIONS, 0.02), (FILTER_BANKS, 0.04)]
@@ -41,7 +41,7 @@ def text_of(spoken: list[SpokenWord]) -> str:
     return " ".join(word.text for word in spoken)
 
 
-def assert_heard(words: list[Word], spoken: list[SpokenWord], tolerance: float) -> None:
+def assert_heard(words: list[AlignedWord], spoken: list[SpokenWord], tolerance: float) -> None:
     """Check that the words are those that were spoken, at their times."""
     assert [word.text for word in words] == [word.text for word in spoken]
     for word, known in zip(words, spoken, strict=True):
@@ -97,7 +97,7 @@ def test_the_words_are_returned_as_they_were_given(monkeypatch: pytest.MonkeyPat
     aligner = Aligner(model, load_tokenizer(TOKENIZER))
     words = aligner.align_waveform(speak(SPOKEN, 3.5), "\tFrom  “Fáirest”\nas — BE!")
     assert [word.text for word in words] == ["From", "“Fáirest”", "as", "—", "BE!"]
-    assert words[3] == Word("—", words[2].end, words[4].start, 0.0)
+    assert words[3] == AlignedWord("—", words[2].end, words[4].start, 0.0)
     assert_heard(
         [*words[:3], words[4]],
         [

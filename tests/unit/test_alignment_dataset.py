@@ -1,4 +1,4 @@
-"""Word times for data sets, and the benchmark that measures them."""
+"""AlignedWord times for data sets, and the benchmark that measures them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wavellama.checkpoints import hub
 from wavellama.data.check import Row
 from wavellama.data.manifest import read_manifest, write_manifest
 from wavellama.data.utterance import Utterance
-from wavellama.data.words import Word
+from wavellama.data.words import AlignedWord
 from wavellama.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,9 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
 def test_the_benchmark_reports_the_error_of_line_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def align(model: object, tokenizer: object, audio: Path, text: str, lang: str) -> list[Word]:
+    def align(
+        model: object, tokenizer: object, audio: Path, text: str, lang: str
+    ) -> list[AlignedWord]:
         """Find the first line 4 s late, the second 0.25 s early, and all others exactly.
 
         Every line ends half a second before the next one begins.
@@ -100,7 +102,7 @@ def test_the_benchmark_reports_the_error_of_line_starts(
         starts = [(line.offset or 0.0) + extra for line, extra in zip(lines, late, strict=True)]
         ends = [start - 0.5 for start in [*starts[1:], 53.0]]
         return [
-            Word(word, start, end)
+            AlignedWord(word, start, end)
             for line, start, end in zip(lines, starts, ends, strict=True)
             for word in line.text.split()
         ]

@@ -1,4 +1,4 @@
-"""Voice detection: silero's regions, however the audio arrives."""
+"""LiveTexts detection: silero's regions, however the audio arrives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Word times in manifests, and what streaming training reads of them."""
+"""AlignedWord times in manifests, and what streaming training reads of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import pytest
 
 from wavellama.data.manifest import read_manifest, write_manifest
 from wavellama.data.utterance import Utterance
-from wavellama.data.words import Word, merged_texts, word_durations
+from wavellama.data.words import AlignedWord, merged_texts, word_durations
 
-WORDS = (Word("say", 0.25, 0.5, 0.875), Word('"no",', 0.5, 0.5625), Word("你", 0.75, 1.5))
+WORDS = (
+    AlignedWord("say", 0.25, 0.5, 0.875),
+    AlignedWord('"no",', 0.5, 0.5625),
+    AlignedWord("你", 0.75, 1.5),
+)
 
 
 @pytest.mark.parametrize("name", ["manifest.tsv", "manifest.jsonl"])
@@ -84,12 +88,12 @@ def test_a_word_may_end_as_late_as_the_audio_may(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     words = [{"text": "x", "start": 0, "end": 1.09}]
     path.write_text(json.dumps({"audio": "a", "duration": 1, "text": "x", "words": words}))
-    assert read_manifest(path).utterances[0].words == (Word("x", 0.0, 1.09),)
+    assert read_manifest(path).utterances[0].words == (AlignedWord("x", 0.0, 1.09),)
 
 
 def test_merged_texts_keep_the_spaces_of_the_text() -> None:
     assert merged_texts('say \n "no",你', WORDS) == ["say", ' "no",', "你"]
-    assert merged_texts(" a ", [Word("a", 0, 1)]) == ["a"]
+    assert merged_texts(" a ", [AlignedWord("a", 0, 1)]) == ["a"]
 
 
 def test_durations_add_up_to_the_ends_of_the_words() -> None:

@@ -31,8 +31,8 @@ from wavellama import (
     generate,
 )
 from wavellama.decoding import ctc
+from wavellama.decoding.component import Wav2Vec2LlamaGenerator
 from wavellama.decoding.ctc import ctc_log_probs, ctc_scorers
-from wavellama.decoding.generator import Wav2Vec2LlamaGenerator
 from wavellama.decoding.prompt_search import create_search
 from wavellama.decoding.streaming import StreamDecoder, join_hypotheses
 from wavellama.errors import ConfigError

@@ -24,7 +24,7 @@ from torch.nn import Module
 
 from tests.fakes import LID, SMALL, loss_of, make_batch, make_waveforms, merge, tiny_model
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generate
-from wavellama.tasks.networks import as_network
+from wavellama.tasks.adapters import adapt
 
 MAKE = """
 import sys
@@ -158,7 +158,7 @@ def _train_step(model: Wav2Vec2LlamaModel) -> tuple[Tensor, list[Tensor], int]:
         return tensor
 
     torch.manual_seed(1)
-    as_network(model).start_step(1, rank=0)
+    adapt(model).start_step(1, rank=0)
     model.zero_grad()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = loss_of(model, BATCH)

@@ -24,8 +24,8 @@ from wavellama.model.draws import replace_tokens
 from wavellama.model.loss import Objective, TrainingLoss, ctc_sum
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.spectral import SpectralAugment
+from wavellama.tasks.adapters import adapt
 from wavellama.tasks.config import FreezeSection
-from wavellama.tasks.networks import as_network
 from wavellama.tasks.setup import Freezer, set_spectral_augment
 
 CTC = {"ctc_head": True}
@@ -84,7 +84,7 @@ def test_token_noise_acts_in_training_only_and_repeats_itself() -> None:
     model.train()
     losses = []
     for step in (1, 1, 2):
-        as_network(model).start_step(step, rank=0)
+        adapt(model).start_step(step, rank=0)
         losses.append(float(objective_loss(model, noisy).nll))
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
@@ -222,8 +222,8 @@ def test_another_seed_draws_other_noise() -> None:
     model = tiny_model(sharpness=8.0).train()
     losses = []
     for seed in (1, 1, 2):
-        as_network(model).reseed(seed)
-        as_network(model).start_step(1, rank=0)
+        adapt(model).reseed(seed)
+        adapt(model).start_step(1, rank=0)
         losses.append(float(objective_loss(model, Objective(token_noise_p=0.9)).nll))
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]

@@ -35,7 +35,7 @@ from wavellama.model.factory import create_wav2vec2_llama_model
 from wavellama.model.inputs import in_groups
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.text_encoder import SegmentTextEncoder
-from wavellama.prompt.segments import SegmentCutter, split_words
+from wavellama.prompt.segments import SegmentCutter, segment_texts
 from wavellama.prompt.syntaxes import SYNTAXES, ModelType, select_syntax
 
 GREEDY = Wav2Vec2LlamaBeamSearchConfig(nbest=1, max_new_tokens=12)
@@ -186,8 +186,8 @@ def test_segments_cover_the_audio_but_for_a_short_tail() -> None:
 
 def test_words_belong_to_the_segment_in_which_they_end() -> None:
     words, durations = ["a", " b", " c", " d"], [0.5, 0.50005, 0.2, 5.0]
-    assert split_words(words, durations, 1.0, 3) == ["a b", " c", " d"]
-    assert split_words([], [], 1.0, 2) == ["", ""]
+    assert segment_texts(words, durations, 1.0, 3) == ["a b", " c", " d"]
+    assert segment_texts([], [], 1.0, 2) == ["", ""]
 
 
 def test_the_text_of_a_segment_keeps_its_leading_space() -> None:

@@ -16,7 +16,7 @@ from wavellama.alignment.emissions import CtcEmitter, check_model, vocab_size
 from wavellama.alignment.spans import Span, align_tokens
 from wavellama.alignment.spelling import Place, Speller, Spelling
 from wavellama.audio.load import AudioInput, load_audio, normalize
-from wavellama.data.words import Word
+from wavellama.data.words import AlignedWord
 from wavellama.errors import ConfigError
 from wavellama.model.loss import CTC_BLANK
 from wavellama.text.languages import check_code
@@ -26,7 +26,7 @@ from wavellama.units import samples_to_seconds
 
 def align(
     model: Module, tokenizer: Tokenizer, audio: AudioInput, text: str, lang: str | None = None
-) -> list[Word]:
+) -> list[AlignedWord]:
     """Return the words of ``text`` with the times at which ``audio`` holds them.
 
     :param model: a Wav2Vec2LlamaModel with a CTC head, or a Wav2Vec2AsrModel.
@@ -60,12 +60,14 @@ class Aligner:
         self._emitter = CtcEmitter(model)
         self._speller = Speller(tokenizer)
 
-    def align(self, audio: AudioInput, text: str, lang: str | None = None) -> list[Word]:
+    def align(self, audio: AudioInput, text: str, lang: str | None = None) -> list[AlignedWord]:
         """Return the words of ``text`` with the times at which ``audio`` holds them."""
         spoken = self._spell(text, lang)
         return self._align(load_audio(audio), *spoken)
 
-    def align_waveform(self, waveform: Tensor, text: str, lang: str | None = None) -> list[Word]:
+    def align_waveform(
+        self, waveform: Tensor, text: str, lang: str | None = None
+    ) -> list[AlignedWord]:
         """Return the words of ``text`` with the times at which a mono 16 kHz waveform holds them.
 
         :param waveform: not normalised. *Shape:* (T).
@@ -77,7 +79,9 @@ class Aligner:
         words = split_words(text, lang)
         return words, self._speller.spell(words)
 
-    def _align(self, waveform: Tensor, words: list[TextWord], spelling: Spelling) -> list[Word]:
+    def _align(
+        self, waveform: Tensor, words: list[TextWord], spelling: Spelling
+    ) -> list[AlignedWord]:
         columns = [CTC_BLANK, *sorted(set(spelling.tokens))]
         column_of = {token: column for column, token in enumerate(columns)}
         heard = self._emitter.compute(normalize(waveform), columns)
@@ -85,7 +89,7 @@ class Aligner:
         spans = align_tokens(heard.log_probs, tokens, heard.best)
         duration = samples_to_seconds(len(waveform))
         times = fill_gaps([self._locate(p, spans, duration) for p in spelling.words], duration)
-        return [Word(word.text, *time) for word, time in zip(words, times, strict=True)]
+        return [AlignedWord(word.text, *time) for word, time in zip(words, times, strict=True)]
 
     def _locate(
         self, places: tuple[Place, Place] | None, spans: Sequence[Span], duration: float

@@ -11,7 +11,7 @@ from wavellama.alignment.aligner import Aligner
 from wavellama.data.check import CheckResult, Row, read_rows
 from wavellama.data.manifest import BrokenRow, check_suffix, find_manifests
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
-from wavellama.data.words import Word
+from wavellama.data.words import AlignedWord
 from wavellama.errors import AlignmentError, AudioError, DataError
 
 _DIGITS: Final = 4
@@ -61,6 +61,6 @@ def check_out(path: Path, out: Path) -> None:
         )
 
 
-def _rounded(word: Word) -> Word:
+def _rounded(word: AlignedWord) -> AlignedWord:
     score = None if word.score is None else round(word.score, _DIGITS)
-    return Word(word.text, round(word.start, _DIGITS), round(word.end, _DIGITS), score)
+    return AlignedWord(word.text, round(word.start, _DIGITS), round(word.end, _DIGITS), score)

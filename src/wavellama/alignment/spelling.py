@@ -121,7 +121,6 @@ def _letters(token_idx: int, piece: str) -> Iterator[_Letter]:
 def _word_places(
     letters: Sequence[_Letter], lengths: Sequence[int]
 ) -> list[tuple[Place, Place] | None]:
-    """Return the places of words of so many letters."""
     places: list[tuple[Place, Place] | None] = []
     begin = 0
     for length in lengths:

@@ -102,7 +102,6 @@ def _chain(card: AssetCard | None) -> dict[str, Any]:
 
 
 def _resolve(card: AssetCard) -> object:
-    """Return the configuration that a model of this card is built from."""
     from fairseq2.utils.structured import StandardValueConverter
 
     from wavellama.checkpoints.hub import find_model

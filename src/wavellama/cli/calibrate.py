@@ -75,7 +75,6 @@ def _run_calibrate(args: argparse.Namespace) -> int:
 def _recognise(
     source: ModelSource, speech: SplitReader, config: Wav2Vec2LlamaBeamSearchConfig
 ) -> list[list[Outcome]]:
-    """Recognise the speech under a progress bar."""
     from wavellama.data.progress import track
     from wavellama.pipeline.inference import default_device
     from wavellama.tasks.calibrate import check_decoder, recognise_words

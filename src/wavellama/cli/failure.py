@@ -137,7 +137,6 @@ def _describe_file(ex: BaseException) -> str | None:
 
 
 def _describe_key(ex: BaseException, config_kls: type[object]) -> str | None:
-    """Describe a configuration key that nothing reads."""
     match = re.search(r"extra key\(s\) ([^.\s,]+)", _chain(ex))
     if match is None:
         return None
@@ -167,7 +166,6 @@ def _message(ex: BaseException) -> str:
 
 
 def _first_mismatch(text: str) -> str:
-    """Return the first of the differences between a checkpoint and its model."""
     first = re.split(r"(?<=\.) (?=`|Following)", text)[0]
     head, separator, keys = first.partition(": ")
     names = keys.split(", ")

@@ -90,7 +90,6 @@ def run_live(args: argparse.Namespace) -> int:
 
 
 def _open(microphone: _Microphone, raw_rate: int | None) -> AudioInput:
-    """Return what standard input holds."""
     from wavellama.audio.sniff import raw_or_encoded
     from wavellama.audio.sources import RawPcm
 

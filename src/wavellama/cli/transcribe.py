@@ -165,7 +165,6 @@ def _run(
 
 
 def _report(failures: Iterable[AudioError]) -> int:
-    """Name bad files, and return the exit code."""
     code = 0
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)

@@ -94,7 +94,6 @@ def join_words(utterances: Sequence[Utterance], speed: float) -> TimedWords | No
 
 
 def _pad(rows: Sequence[Tensor], value: int = 0) -> dict[str, Any]:
-    """Return the rows as one tensor, and their lengths."""
     rows = [row if row.is_floating_point() else row.to(torch.int64) for row in rows]
     seqs = pad_sequence(list(rows), batch_first=True, padding_value=value)
     return {"seqs": seqs, "seq_lens": [len(row) for row in rows]}

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.utterance import Utterance
-from wavellama.data.words import Word
+from wavellama.data.words import AlignedWord
 from wavellama.errors import UnknownNameError
 from wavellama.units import SAMPLE_RATE, samples_to_seconds, seconds_to_samples
 
@@ -76,13 +76,13 @@ def _utterance(split: str, index: int, draw: random.Random) -> Utterance:
     )
 
 
-def _words(texts: Sequence[str]) -> tuple[Word, ...]:
+def _words(texts: Sequence[str]) -> tuple[AlignedWord, ...]:
     """Return the words with their times: a tone per letter, and one of silence between words."""
-    words: list[Word] = []
+    words: list[AlignedWord] = []
     begin = 0
     for text in texts:
         end = begin + len(text)
-        words.append(Word(text, begin * TONE_SECS, end * TONE_SECS))
+        words.append(AlignedWord(text, begin * TONE_SECS, end * TONE_SECS))
         begin = end + 1
     return tuple(words)
 

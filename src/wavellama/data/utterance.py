@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from wavellama.data.words import Word
+from wavellama.data.words import AlignedWord
 
 MAX_CHARS_PER_SEC: Final = 60.0
 """No script is spoken faster: the fastest speech has about 25 letters a second."""
@@ -37,7 +37,7 @@ class Utterance:
     split: str | None = None
     """Which part of the data set it belongs to."""
 
-    words: tuple[Word, ...] | None = None
+    words: tuple[AlignedWord, ...] | None = None
     """Its words with their times, which spell the text; None: they are not known."""
 
     @property

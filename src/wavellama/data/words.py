@@ -14,7 +14,7 @@ TOLERANCE_SECS: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Word:
+class AlignedWord:
     """A word and when it is spoken, in seconds from the beginning of the utterance."""
 
     text: str
@@ -28,7 +28,7 @@ class Word:
     """The mean probability of the word's frames; None where nobody computed it."""
 
 
-def merged_texts(text: str, words: Sequence[Word]) -> list[str]:
+def merged_texts(text: str, words: Sequence[AlignedWord]) -> list[str]:
     """Return the words, each but the first with the space that stands before it in ``text``.
 
     :raises ValueError: the words, one after the other, are not the text.
@@ -49,7 +49,7 @@ def merged_texts(text: str, words: Sequence[Word]) -> list[str]:
     return merged
 
 
-def word_durations(words: Sequence[Word]) -> list[float]:
+def word_durations(words: Sequence[AlignedWord]) -> list[float]:
     """Return the seconds from the end of one word to the end of the next; they add up to the ends.
 
     Pauses therefore belong to the word after them.
@@ -58,7 +58,7 @@ def word_durations(words: Sequence[Word]) -> list[float]:
     return [end - before for before, end in pairwise(ends)]
 
 
-def write_words(words: Sequence[Word]) -> list[dict[str, object]]:
+def write_words(words: Sequence[AlignedWord]) -> list[dict[str, object]]:
     """Return words as a manifest holds them: mappings that JSON can express."""
     rows: list[dict[str, object]] = []
     for word in words:
@@ -68,7 +68,7 @@ def write_words(words: Sequence[Word]) -> list[dict[str, object]]:
     return rows
 
 
-def parse_words(value: object, text: str, duration: float) -> tuple[Word, ...] | None:
+def parse_words(value: object, text: str, duration: float) -> tuple[AlignedWord, ...] | None:
     """Read the words of an utterance from a manifest; None if there are none.
 
     :param value: what ``write_words`` returns, or the same as JSON.
@@ -94,7 +94,7 @@ def _parse_json(value: str) -> object:
         raise ValueError(f"has words that are not JSON ({ex})") from ex
 
 
-def _parse_word(item: object) -> Word:
+def _parse_word(item: object) -> AlignedWord:
     if not isinstance(item, Mapping) or not isinstance(item.get("text"), str):
         raise ValueError(f"has the word {item!r}, which is not a mapping with a `text`")
     start, end, score = (item.get(key) for key in ("start", "end", "score"))
@@ -102,14 +102,16 @@ def _parse_word(item: object) -> Word:
         raise ValueError(f"has the word {item!r}, whose `start` and `end` are not seconds")
     if score is not None and not _is_number(score):
         raise ValueError(f"has the word {item!r}, whose `score` is not a number")
-    return Word(item["text"], float(start), float(end), None if score is None else float(score))
+    return AlignedWord(
+        item["text"], float(start), float(end), None if score is None else float(score)
+    )
 
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_order(words: Sequence[Word], duration: float) -> None:
+def _check_order(words: Sequence[AlignedWord], duration: float) -> None:
     before = 0.0
     for word in words:
         if not before <= word.start <= word.end:

@@ -129,7 +129,6 @@ def _has_hooks(module: Module) -> bool:
 
 
 def _is_standard(layer: StandardTransformerLMDecoderLayer) -> bool:
-    """Return whether a layer's options are those of Llama."""
     attention = cast("StandardMultiheadAttention", layer.self_attn)
     sdpa, network = cast("TorchSDPA", attention.sdpa), cast("GLUFeedForwardNetwork", layer.ffn)
     bias = sdpa.bias

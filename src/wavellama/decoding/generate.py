@@ -133,7 +133,6 @@ def _check_streaming(model: Wav2Vec2LlamaModel, extras: SearchExtras) -> None:
 
 
 def _check_search_for_drafts(config: Wav2Vec2LlamaBeamSearchConfig, bias: Bias) -> None:
-    """Check that the search can follow drafts."""
     if config.nbest != 1 or config.ctc_weight:
         raise ConfigError("Drafts need a beam of 1 (`nbest`) and no CTC weight (`ctc_weight` 0).")
     if bias.scorer_factories:
@@ -141,7 +140,6 @@ def _check_search_for_drafts(config: Wav2Vec2LlamaBeamSearchConfig, bias: Bias) 
 
 
 def _check_drafts(drafts: Sequence[Sequence[int]], num_rows: int, vocab_size: int) -> None:
-    """Check that each row has a draft of tokens that exist."""
     if len(drafts) != num_rows:
         raise BatchError(f"There are {len(drafts)} drafts for {num_rows} rows; give one per row.")
     for row, draft in enumerate(drafts):

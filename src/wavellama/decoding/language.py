@@ -221,7 +221,6 @@ class _RowScorer:
         return dict(zip(codes, torch.cat(scores).tolist(), strict=True))
 
     def _num_per_call(self, num_tokens: int) -> int:
-        """Return how many candidates are read in one call."""
         return max(1, MAX_POSITIONS // (num_tokens + len(self._parts)))
 
     def _read(self, codes: Sequence[str], text: Sequence[int], max_tokens: int | None) -> Tensor:
@@ -248,7 +247,6 @@ class _RowScorer:
 
 
 def _own_codes(model: Wav2Vec2LlamaModel, candidates: Sequence[str] | None) -> list[str]:
-    """Return the candidates by the model's own codes."""
     table = model.lang_mapping
     codes = list(table) if candidates is None else [table.resolve(code) for code in candidates]
     if not codes:

@@ -93,7 +93,6 @@ def _greedy_rules(
 
 
 def _max_len(context_len: int, limit: int, config: Wav2Vec2LlamaBeamSearchConfig) -> int:
-    """Return how many tokens a row may emit after its context."""
     room = limit - 2 - context_len
     if room < 1:
         raise ContextTooLongError(context_len, limit)

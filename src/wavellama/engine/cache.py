@@ -156,5 +156,4 @@ def _with_room(num_used: int) -> int:
 
 
 def _fill_bucket(num_places: int) -> int:
-    """Round up to whole buckets."""
     return -(-num_places // BUCKET) * BUCKET

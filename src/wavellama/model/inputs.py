@@ -27,7 +27,7 @@ from wavellama.prompt.parts import (
     reads_audio,
     reads_language,
 )
-from wavellama.prompt.segments import split_words
+from wavellama.prompt.segments import segment_texts
 from wavellama.prompt.syntax import Syntax
 from wavellama.text.languages import LanguageTable
 from wavellama.units import SAMPLE_RATE
@@ -174,7 +174,7 @@ class InputReader:
         for seq, length, timed in zip(batch.audio, batch.audio_lens, batch.words, strict=True):
             config = self.streaming
             places = config.cutter.places(length)
-            texts = split_words(timed.words, timed.durations, config.segment_secs, len(places))
+            texts = segment_texts(timed.words, timed.durations, config.segment_secs, len(places))
             pairs = zip(places, texts, strict=True)
             rows.append([(seq[place], self.encode(text)) for place, text in pairs])
         return rows

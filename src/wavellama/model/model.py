@@ -250,7 +250,6 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         return self.ctc_head(frames)
 
     def _training_loss(self, batch: AsrBatch, objective: Objective) -> TrainingLoss:
-        """Run the encoder once for both losses."""
         inputs = self._training_inputs(batch, objective.token_noise_p)
         frames, items = self._encode(inputs.clips), inputs.items()
         nll = ctc = frames[0].new_zeros(())

@@ -67,7 +67,6 @@ def attempt_all(
 
 @cache
 def _warn_of_memory() -> None:
-    """Say once what would be faster."""
     _log.warning(
         "The device's memory is too small for what is recognised together, which is therefore tried"
         " in halves; with a smaller `batch_secs` it goes faster."

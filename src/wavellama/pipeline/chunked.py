@@ -146,7 +146,6 @@ class ChunkedRun:
             self._keep(clip, result)
 
     def _keep(self, clip: Clip, result: Recognition | Fault) -> None:
-        """Make a segment of what was recognised."""
         built = result if isinstance(result, Fault) else self._build(clip, result)
         if isinstance(built, Fault):
             clip.job.fail(built.reason)
@@ -158,6 +157,5 @@ class ChunkedRun:
         return attempt(partial(self._builder.build, clip, recognition), self._recogniser.dtype)
 
     def _tell(self, job: Job, num_samples: int) -> None:
-        """Report samples of a job as done."""
         job.num_told += num_samples
         self._on_progress(samples_to_seconds(num_samples))

@@ -32,7 +32,7 @@ from wavellama.pipeline.inputs import (
     langs_per_input,
 )
 from wavellama.pipeline.jobs import Job, in_order
-from wavellama.pipeline.live import LiveSession, SegmentListener, UtteranceListener, Voice
+from wavellama.pipeline.live import LiveSession, LiveTexts, SegmentListener, UtteranceListener
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.recogniser import (
     SpeechModel,
@@ -42,7 +42,7 @@ from wavellama.pipeline.recogniser import (
     create_recogniser,
 )
 from wavellama.pipeline.segments import SegmentBuilder, to_transcript
-from wavellama.pipeline.streamed import StreamedRun
+from wavellama.pipeline.streaming_models import StreamedRun
 from wavellama.pipeline.word_times import create_word_timer
 from wavellama.transcript.calibration import Confidence
 from wavellama.transcript.types import Transcript
@@ -187,9 +187,11 @@ class ASRInferencePipeline:
         recogniser = create_recogniser(self.model, self.tokenizer, options, is_live=True)
         builder = self._create_builder(options)
         if isinstance(recogniser, StreamRecogniser):
-            return LiveSession(SegmentListener(recogniser, Voice(builder, input_), options))
+            return LiveSession(SegmentListener(recogniser, LiveTexts(builder, input_), options))
         max_secs = options.chunk_secs or self._max_clip_secs
-        return LiveSession(UtteranceListener(recogniser, Voice(builder, input_), options, max_secs))
+        return LiveSession(
+            UtteranceListener(recogniser, LiveTexts(builder, input_), options, max_secs)
+        )
 
     def _texts(self, inputs: Sequence[Input], batch_size: int) -> list[str]:
         """Return the texts of all inputs, clips of which are decoded ``batch_size`` at a time."""
@@ -272,7 +274,6 @@ class ASRInferencePipeline:
         return [read[id(row)] for row in rows]
 
     def _read_examples(self, examples: Sequence[ContextExample]) -> list[Example]:
-        """Return as many examples as the model reads."""
         model = cast("Wav2Vec2LlamaModel", self.model)
         encode = self.tokenizer.create_encoder()
         with_audio = model.syntax.needs_example_audio

@@ -134,7 +134,7 @@ def _is_float(samples: Tensor | np.ndarray) -> TypeGuard[Tensor]:
     return isinstance(samples, Tensor) and samples.is_floating_point()
 
 
-class Voice:
+class LiveTexts:
     """Makes stable and tentative texts of what was recognised."""
 
     def __init__(self, builder: SegmentBuilder, input_: Input) -> None:
@@ -173,12 +173,12 @@ class UtteranceListener:
     def __init__(
         self,
         recogniser: Recogniser,
-        voice: Voice,
+        texts: LiveTexts,
         options: TranscribeOptions,
         max_secs: float,
     ) -> None:
         """:param max_secs: where an utterance without silences is cut."""
-        self._recogniser, self._voice = recogniser, voice
+        self._recogniser, self._texts = recogniser, texts
         silence_ms = round(1000 * options.endpoint_secs)
         self._max_samples = seconds_to_samples(max_secs)
         self._detector = SpeechDetector(VadOptions(min_silence_ms=silence_ms), self._max_samples)
@@ -215,7 +215,7 @@ class UtteranceListener:
         for idx, region in enumerate(regions, 1):
             following = regions[idx].start if idx < len(regions) else next_start
             chunk = self._audio.take((region,), following, self._max_samples)
-            kept += self._voice.keep(self._recognise(chunk))
+            kept += self._texts.keep(self._recognise(chunk))
         self._asked = self._audio.end
         return LiveUpdate(samples_to_seconds(self._asked), kept, "")
 
@@ -226,9 +226,9 @@ class UtteranceListener:
         return self._recognise(Chunk(self._audio.between(begin, end), begin))
 
     def _recognise(self, chunk: Chunk) -> Segment:
-        clip = self._voice.clip(chunk, self._normalizer)
+        clip = self._texts.clip(chunk, self._normalizer)
         (recognition,) = self._recogniser.recognise([clip])
-        return self._voice.build(clip, recognition)
+        return self._texts.build(clip, recognition)
 
 
 @final
@@ -236,13 +236,13 @@ class SegmentListener:
     """Recognises segment by segment (streaming models)."""
 
     def __init__(
-        self, recogniser: StreamRecogniser, voice: Voice, options: TranscribeOptions
+        self, recogniser: StreamRecogniser, texts: LiveTexts, options: TranscribeOptions
     ) -> None:
         """:raises ConfigError: normalisation by the whole audio is asked for."""
         if options.normalization == "clip":
             raise ConfigError("Live audio has no whole to be normalised by: choose causal.")
-        self._recogniser, self._voice = recogniser, voice
-        self._state = recogniser.start(voice.input.lang, CausalNormalizer())
+        self._recogniser, self._texts = recogniser, texts
+        self._state = recogniser.start(texts.input.lang, CausalNormalizer())
         self._period = seconds_to_samples(options.update_secs)
         self._waiting = torch.zeros(0)
         self._begin = 0  # where the waiting audio begins
@@ -277,11 +277,11 @@ class SegmentListener:
         self._waiting = self._waiting[length:].clone()
         self._begin += length
         self._asked = now
-        kept = self._voice.keep(segment)
+        kept = self._texts.keep(segment)
         return LiveUpdate(samples_to_seconds(now), kept, "")
 
     def _recognise(self, state: StreamState, length: int, is_last: bool) -> Segment:
         samples = self._waiting[:length].clone()
         (hypotheses,) = self._recogniser.recognise([state], [samples], [is_last])
-        clip = self._voice.clip(Chunk(samples, self._begin))
-        return self._voice.follow(clip, Recognition(hypotheses, clip.input.lang), self._tokens)
+        clip = self._texts.clip(Chunk(samples, self._begin))
+        return self._texts.follow(clip, Recognition(hypotheses, clip.input.lang), self._tokens)

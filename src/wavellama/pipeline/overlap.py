@@ -69,12 +69,10 @@ def _num_words(words: Sequence[TextWord], overlap_secs: float, segment: Segment)
 
 
 def _first(segment: Segment, count: int) -> Segment:
-    """Return the segment with its first words alone."""
     return _select(segment, slice(0, count))
 
 
 def _last(segment: Segment, begin: int) -> Segment:
-    """Return the segment without its first words."""
     return _select(segment, slice(begin, None))
 
 

@@ -15,7 +15,6 @@ from fairseq2.data.tokenizers import Tokenizer
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.utils.rnn import pad_sequence
 
 from wavellama.batch import AsrBatch
 from wavellama.checkpoints.hub import check_recognises, load_model
@@ -27,6 +26,7 @@ from wavellama.decoding.language import LanguageScores, detect_languages
 from wavellama.decoding.streaming import StreamState, decode_segments, start_stream
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
+from wavellama.model.inputs import pad
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.checks import check_options
 from wavellama.pipeline.jobs import Clip
@@ -118,13 +118,8 @@ class LlamaRecogniser:
     ) -> None:
         """:param draft_model: a CTC model that drafts the texts."""
         self._model, self._options, self._bias = model, options, bias
-        self._draft_model = draft_model
+        self.dtype, self._draft_model = _dtype(model), draft_model
         self._examples = ExampleReader(model)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the model's weights."""
-        return _dtype(self._model)
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Return what was said in each clip.
@@ -182,12 +177,7 @@ class CtcRecogniser:
     """Takes the likeliest path of a CTC model."""
 
     def __init__(self, model: Wav2Vec2AsrModel) -> None:
-        self._model = model
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the model's weights."""
-        return _dtype(self._model)
+        self._model, self.dtype = model, _dtype(model)
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Return what was said in each clip.
@@ -207,16 +197,12 @@ class StreamRecogniser:
 
     def __init__(self, model: Wav2Vec2LlamaModel, options: TranscribeOptions, bias: Bias) -> None:
         self._model, self._options, self._bias = model, options, bias
+        self.dtype = _dtype(model)
 
     @property
     def config(self) -> Wav2Vec2LlamaStreamingConfig:
         """How the model cuts its audio."""
         return self._model.streaming_config
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the model's weights."""
-        return _dtype(self._model)
 
     @property
     def normalization(self) -> Normalization:
@@ -292,11 +278,9 @@ def to_batch(clips: Sequence[Clip], model: Module) -> AsrBatch:
 
 
 def _pad(clips: Sequence[Clip], model: Module) -> tuple[Tensor, list[int]]:
-    """Return the normalised audio (N, T) and its lengths."""
-    waveforms = [clip.normalized() for clip in clips]
-    device = next(model.parameters()).device
-    audio = pad_sequence(waveforms, batch_first=True).to(device)
-    return audio, [len(waveform) for waveform in waveforms]
+    """Return the normalised audio (N, T) on the model's device, and its lengths."""
+    audio, lens = pad([clip.normalized() for clip in clips])
+    return audio.to(next(model.parameters()).device), lens
 
 
 def _dtype(model: Module) -> torch.dtype:

@@ -36,7 +36,7 @@ class SegmentCutter(NamedTuple):
         return [*places, slice(begin, begin + self.last_len(num_samples - begin))]
 
 
-def split_words(
+def segment_texts(
     words: Sequence[str], durations: Sequence[float], segment_secs: float, num_segments: int
 ) -> list[str]:
     """Return the text of each segment: a word belongs to the one that its end falls in.

@@ -101,7 +101,6 @@ def _uncovered(part: Simple) -> Simple:
 
 
 def _each(parts: Sequence[Part], items: Items) -> tuple[Simple, ...]:
-    """Return what stands there once for each item."""
     repeat = find_repeat(parts, items)
     return () if repeat is None else repeat.parts
 
@@ -139,7 +138,6 @@ def _audio_faults(parts: Sequence[Part]) -> Iterator[str]:
 
 
 def _ends_with_text(parts: Sequence[Part]) -> bool:
-    """Return whether the last parts are a text and its EOS."""
     text, end = parts[-2:] if len(parts) > 1 else (None, None)
     return text == Text() and isinstance(end, Token) and end.loss and end.name == EOS
 
@@ -166,7 +164,6 @@ def _token_faults(syntax: Syntax) -> Iterator[str]:
 
 
 def _named(parts: Sequence[Part]) -> Iterator[str]:
-    """Yield the names of all tokens."""
     for part in flatten(parts):
         if isinstance(part, Token):
             yield from (part.name, part.reads or part.name)

@@ -189,7 +189,6 @@ class BeamSearch:
         return [list(starmap(Candidate, zip(*column, strict=True))) for column in columns]
 
     def _expand_rows(self, rows: list[Row], candidates: list[list[Candidate]]) -> list[Row]:
-        """Expand every row with the candidates of its own live beams."""
         expanded, begin = [], 0
         for row in rows:
             end = begin + len(row.live)
@@ -215,7 +214,6 @@ class BeamSearch:
         return replace(row, beams=_without_copies(beams))
 
     def _stop(self, beam: Beam, max_len: int) -> Beam:
-        """Return the beam, ended where it has to end."""
         if beam.stop_reason is not None:
             return beam
         if beam.tokens[-1] == self._options.eos_idx:

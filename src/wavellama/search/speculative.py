@@ -137,6 +137,5 @@ class SpeculativeSearch(GreedyRules):
 
 
 def _count_equal(guess: Sequence[int], chosen: Sequence[int]) -> int:
-    """Return how many first tokens are equal."""
     equal = takewhile(lambda pair: pair[0] == pair[1], zip(guess, chosen, strict=False))
     return sum(1 for _ in equal)

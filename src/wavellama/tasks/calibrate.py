@@ -25,7 +25,7 @@ from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.results import write_atomic
 from wavellama.search.types import Hypothesis
-from wavellama.tasks.networks import as_network, model_device
+from wavellama.tasks.adapters import adapt, model_device
 from wavellama.text.words import split_words
 from wavellama.transcript.calibration import CONFIDENCE_FILE, Confidence, to_json, word_logit
 
@@ -92,15 +92,15 @@ class SplitReader:
         :raises UnknownNameError: there is no such split, or it has nothing in such a language.
         """
         dataset = open_manifest_dataset(ManifestDatasetConfig(path=self.path, cache_gib=0.0))
-        network, device = as_network(model), model_device(model)
-        network.use_tokenizer(tokenizer)
+        adapter, device = adapt(model), model_device(model)
+        adapter.use_tokenizer(tokenizer)
         options = ReaderOptions(
             languages=self.languages,
             max_audio_secs=self.max_audio_secs,
             batch_audio_secs=max(40.0, self.max_audio_secs),
-            num_examples=network.num_examples,
-            language_column=network.language_column_name,
-            model_languages=network.languages,
+            num_examples=adapter.num_examples,
+            language_column=adapter.language_column_name,
+            model_languages=adapter.languages,
             max_bad_share=MAX_BAD_SHARE,
         )
         reader = dataset.create_reader(self.split, tokenizer, create_fake_gangs(device), options)
@@ -152,7 +152,6 @@ def _recognise(
     config: Wav2Vec2LlamaBeamSearchConfig,
     decode: TokenDecoder,
 ) -> Iterator[list[Outcome]]:
-    """Yield the words of each row."""
     batch.to(model_device(model))
     columns = cast("dict[str, Any]", batch.example)
     results = generate(model, batch, config)

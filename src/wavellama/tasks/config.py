@@ -32,13 +32,13 @@ from typing_extensions import override
 
 from wavellama.data.manifest_dataset import MANIFEST_ASR_FAMILY
 from wavellama.data.plan import ExampleSource, ReaderOptions
-from wavellama.decoding.generator import BEAM_GENERATOR
+from wavellama.decoding.component import BEAM_GENERATOR
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY
 from wavellama.model.loss import Objective
 from wavellama.model.masking import NO_MASKER, MaskerFactory
 from wavellama.model.spectral import SpectralAugment
 from wavellama.pipeline.options import TranscribeOptions
-from wavellama.tasks.networks import Network
+from wavellama.tasks.adapters import ModelAdapter
 from wavellama.tasks.stopping import EarlyStoppingSection
 from wavellama.transcript.options import WriterOptions
 
@@ -109,16 +109,16 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
             )
         return result
 
-    def reader_options(self, output_dir: Path, split: str, network: Network) -> ReaderOptions:
+    def reader_options(self, output_dir: Path, split: str, adapter: ModelAdapter) -> ReaderOptions:
         """Return how to read a split from start to end, with the metadata that a model needs.
 
         :param output_dir: where to list bad audio.
         """
         return ReaderOptions(
-            num_examples=network.num_examples,
+            num_examples=adapter.num_examples,
             examples_from=cast("ExampleSource", self.examples_from),
-            language_column=network.language_column_name,
-            model_languages=network.languages,
+            language_column=adapter.language_column_name,
+            model_languages=adapter.languages,
             failures_path=output_dir / f"bad_audio.{split}.jsonl",
             max_bad_share=self.max_bad_share,
             languages=tuple(self.languages),

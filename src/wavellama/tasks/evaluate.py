@@ -18,8 +18,8 @@ from torch.nn import Module
 from typing_extensions import override
 
 from wavellama.model.loss import Objective
+from wavellama.tasks.adapters import adapt
 from wavellama.tasks.config import EvalConfig
-from wavellama.tasks.networks import as_network
 from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
 from wavellama.tasks.report import write_report
 from wavellama.tasks.transcriber import Transcriber, open_split
@@ -33,8 +33,8 @@ class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
     def __init__(
         self, model: Module, transcriber: Transcriber, output_dir: Path, gangs: Gangs
     ) -> None:
-        self._model, self._network, self._transcriber = model, as_network(model), transcriber
-        self._objective = Objective(ctc_weight=0.0 if self._network.has_decoder else 1.0)
+        self._model, self._adapter, self._transcriber = model, adapt(model), transcriber
+        self._objective = Objective(ctc_weight=0.0 if self._adapter.has_decoder else 1.0)
         self._output_dir, self._gangs = output_dir, gangs
         self._file: TextIO = open_rank_file(output_dir, "hypotheses", gangs)
 
@@ -44,7 +44,7 @@ class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
 
     @override
     def process_batch(self, batch: Seq2SeqBatch, metric_bag: MetricBag) -> None:
-        loss = self._network.compute_loss(self._model, batch, self._objective)
+        loss = self._adapter.compute_loss(self._model, batch, self._objective)
         update_loss_metrics(metric_bag, self._objective, loss)
         for row in self._transcriber.transcribe(batch):
             self._file.write(json.dumps(to_record(row), ensure_ascii=False) + "\n")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, final
+from typing import final
 
 from fairseq2.gang import Gangs
 from fairseq2.recipe import RecipeContext
@@ -20,12 +20,10 @@ from wavellama.pipeline.examples import read_examples_tsv
 from wavellama.pipeline.inference import ASRInferencePipeline
 from wavellama.pipeline.results import ResultFolder, merge_journals
 from wavellama.pipeline.sources import SourceFile, find_files
+from wavellama.tasks.adapters import adapt
 from wavellama.tasks.config import TranscribeConfig
-from wavellama.tasks.networks import as_network
 from wavellama.transcript.types import Transcript
 from wavellama.transcript.writers import WriterOptions, find_formats, readable
-
-Transcriber: TypeAlias = Callable[[list[Path]], Iterator[Transcript]]
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ class FileTranscription(Task):
 
     def __init__(
         self,
-        transcribe: Transcriber,
+        transcribe: Callable[[list[Path]], Iterator[Transcript]],
         files: Sequence[SourceFile],
         folder: ResultFolder,
         gangs: Gangs,
@@ -124,7 +122,6 @@ def create_file_transcription(context: RecipeContext, config: TranscribeConfig) 
 
 
 def _open_folder(context: RecipeContext, config: TranscribeConfig) -> ResultFolder:
-    """Open the run's folder for this process."""
     formats = find_formats(",".join(config.formats))
     layout = readable(config.layout or WriterOptions(), formats)
     card = _find_card(config)
@@ -145,7 +142,7 @@ def _open_folder(context: RecipeContext, config: TranscribeConfig) -> ResultFold
 def _create_pipeline(context: RecipeContext, card: str | None) -> ASRInferencePipeline:
     """Load the model, and check that the tokenizer is its own, as the other recipes do."""
     model, tokenizer = context.get_model(), context.get_tokenizer()
-    as_network(model).use_tokenizer(tokenizer)
+    adapt(model).use_tokenizer(tokenizer)
     dtype = next(model.parameters()).dtype
     return ASRInferencePipeline(
         card, model=model, tokenizer=tokenizer, device=context.gangs.device, dtype=dtype

@@ -21,8 +21,8 @@ from wavellama.model.masking import MaskerFactory
 from wavellama.model.mel import MelExtractor
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.spectral import SpectralAugment
+from wavellama.tasks.adapters import adapt, model_device
 from wavellama.tasks.config import FreezeSection, MaskerSection
-from wavellama.tasks.networks import as_network, model_device
 
 AsrModule: TypeAlias = Wav2Vec2LlamaModel | Wav2Vec2AsrModel
 
@@ -39,7 +39,7 @@ def set_masker(context: RecipeContext, model: AsrModule, section: MaskerSection 
         return
     manager = context.resolver.resolve(ComponentManager)
     create_masker = manager.create_component(MaskerFactory, section.name, section.config)
-    model.masker = create_masker(as_network(model).encoder_dim)
+    model.masker = create_masker(adapt(model).encoder_dim)
     if model.masker is not None:
         model.masker.to(model_device(model))
 

@@ -18,9 +18,9 @@ from wavellama.data.coverage import check_texts
 from wavellama.data.dataset import AsrDataset
 from wavellama.errors import ConfigError
 from wavellama.fairseq2_private import set_early_stopper
+from wavellama.tasks.adapters import adapt
 from wavellama.tasks.config import FreezeSection, TrainConfig
 from wavellama.tasks.curves import CurveRecorder
-from wavellama.tasks.networks import as_network
 from wavellama.tasks.setup import (
     AsrModule,
     Freezer,
@@ -48,7 +48,7 @@ class AsrTraining(Recipe):
     def create_task(self, context: RecipeContext) -> Task:
         config = context.get_config_as(TrainConfig)
         stopper = create_stopper(context, config.early_stopping)
-        as_network(context.get_model()).use_tokenizer(context.get_tokenizer())
+        adapt(context.get_model()).use_tokenizer(context.get_tokenizer())
         train_reader, valid_reader = _open_splits(context, config)
         train_unit, valid_unit = _create_units(context, config)
         _check_score_metric(config.regime.score_metric, valid_unit)
@@ -60,13 +60,13 @@ class AsrTraining(Recipe):
     @override
     def setup_model(self, context: RecipeContext, model: Module, newly_initialized: bool) -> Module:
         """Give the model what the configuration names, before it is wrapped."""
-        config, network = context.get_config_as(TrainConfig), as_network(model)
-        assert isinstance(model, AsrModule), "as_network knows no others"
-        network.check_objective(config.objective)
+        config, adapter = context.get_config_as(TrainConfig), adapt(model)
+        assert isinstance(model, AsrModule), "adapt knows no others"
+        adapter.check_objective(config.objective)
         if config.encoder_from is not None and newly_initialized:
             copy_encoder(model, config.encoder_from)
-        self._has_idle_parts = network.has_idle_parts(config.objective)
-        network.reseed(config.common.seed)
+        self._has_idle_parts = adapter.has_idle_parts(config.objective)
+        adapter.reseed(config.common.seed)
         set_masker(context, model, config.masker)
         set_spectral_augment(model, config.augment.spectral)
         return model
@@ -86,13 +86,12 @@ class AsrTraining(Recipe):
 def _open_splits(
     context: RecipeContext, config: TrainConfig
 ) -> tuple[DataReader[Seq2SeqBatch], DataReader[Seq2SeqBatch]]:
-    """Open the splits to train on and to validate on."""
     section, tokenizer, gangs = config.dataset, context.get_tokenizer(), context.gangs
     dataset = context.get_dataset_as(AsrDataset)
-    network = as_network(context.get_model())
+    adapter = adapt(context.get_model())
     check_texts(dataset.utterances(section.train_split), tokenizer, section.max_unwritable_share)
     train_options, valid_options = (
-        replace(section.reader_options(context.output_dir, split, network), skip_bad_texts=True)
+        replace(section.reader_options(context.output_dir, split, adapter), skip_bad_texts=True)
         for split in (section.train_split, section.valid_split)
     )
     train_options = replace(
@@ -111,9 +110,8 @@ def _open_splits(
 
 
 def _create_units(context: RecipeContext, config: TrainConfig) -> tuple[LossUnit, ValidationUnit]:
-    """Create what trains on a batch and what validates one."""
     model, objective = context.get_model(), config.objective
-    network = as_network(model)
+    adapter = adapt(model)
     dp_model = context.get_data_parallel_model()
     freezer = Freezer(model, config.freeze)
     freezer.start_step(1)
@@ -121,8 +119,8 @@ def _create_units(context: RecipeContext, config: TrainConfig) -> tuple[LossUnit
         context, config.dataset.valid_split, decode=objective.ctc_weight < 1.0
     )
     return (
-        LossUnit(dp_model, network, objective, freezer, context.gangs.dp.rank),
-        ValidationUnit(dp_model, network, objective, transcriber),
+        LossUnit(dp_model, adapter, objective, freezer, context.gangs.dp.rank),
+        ValidationUnit(dp_model, adapter, objective, transcriber),
     )
 
 

@@ -17,11 +17,11 @@ from fairseq2.recipe import RecipeContext
 
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.utterance import Utterance
-from wavellama.decoding.generator import BEAM_GENERATOR
+from wavellama.decoding.component import BEAM_GENERATOR
 from wavellama.errors import BatchError, ConfigError
 from wavellama.search.types import Hypothesis
+from wavellama.tasks.adapters import ModelAdapter, adapt
 from wavellama.tasks.config import InferenceConfig
-from wavellama.tasks.networks import Network, as_network
 
 
 @runtime_checkable
@@ -41,7 +41,7 @@ class AudioGenerator:
 
     def __init__(self, generator: Seq2SeqGenerator, vocab_info: VocabularyInfo) -> None:
         self._generator = generator
-        self._bos = cast("int", vocab_info.bos_idx)  # `Network.use_tokenizer` has compared it
+        self._bos = cast("int", vocab_info.bos_idx)  # `ModelAdapter.use_tokenizer` has compared it
         self._eos = vocab_info.eos_idx
         self._control = {self._bos, self._eos, vocab_info.pad_idx}
 
@@ -93,7 +93,7 @@ class Transcriber:
 
     def __init__(
         self,
-        network: Network,
+        adapter: ModelAdapter,
         generator: BatchGenerator | None,
         decode: TokenDecoder,
     ) -> None:
@@ -101,9 +101,9 @@ class Transcriber:
         :param generator: decodes batches; None leaves the decoder out.
         :param decode: turns tokens into text.
         """
-        self._network, self._generator, self._decode = network, generator, decode
+        self._adapter, self._generator, self._decode = adapter, generator, decode
         self.systems = [""] if generator is not None else []
-        self.systems += ["ctc_"] if network.has_ctc else []
+        self.systems += ["ctc_"] if adapter.has_ctc else []
 
     def transcribe(self, batch: Seq2SeqBatch) -> list[Transcription]:
         """Return the best transcription of each row.
@@ -140,8 +140,8 @@ class Transcriber:
 
     def _ctc_best(self, batch: Seq2SeqBatch) -> Sequence[list[int] | None]:
         return (
-            self._network.ctc_paths(batch)
-            if self._network.has_ctc
+            self._adapter.ctc_paths(batch)
+            if self._adapter.has_ctc
             else [None] * len(batch.source_seq_lens)
         )
 
@@ -158,14 +158,14 @@ def create_transcriber(context: RecipeContext, split: str, decode: bool = True) 
     :param decode: whether to run the decoder, not the CTC head alone.
     :raises ConfigError: the generator cannot be given what the model reads beside audio.
     """
-    network = as_network(context.get_model())
+    adapter = adapt(context.get_model())
     to_text = context.get_tokenizer().create_decoder()
-    if not decode or not network.has_decoder:
-        return Transcriber(network, None, to_text)
+    if not decode or not adapter.has_decoder:
+        return Transcriber(adapter, None, to_text)
     generator: Seq2SeqGenerator = context.get_seq2seq_generator()
     if isinstance(generator, BatchGenerator):
-        return Transcriber(network, generator, to_text)
-    if unheard := _beside_audio(network, context.get_dataset_as(AsrDataset).utterances(split)):
+        return Transcriber(adapter, generator, to_text)
+    if unheard := _beside_audio(adapter, context.get_dataset_as(AsrDataset).utterances(split)):
         raise ConfigError(
             f"The generator {type(generator).__name__} has no `generate_batch(batch)`, so it is"
             f" given audio alone, but the model reads {' and '.join(unheard)}, too. Choose"
@@ -173,15 +173,15 @@ def create_transcriber(context: RecipeContext, split: str, decode: bool = True) 
             " docs/recipes.md)."
         )
     audio_generator = AudioGenerator(generator, context.get_tokenizer().vocab_info)
-    return Transcriber(network, audio_generator, to_text)
+    return Transcriber(adapter, audio_generator, to_text)
 
 
-def _beside_audio(network: Network, utterances: Sequence[Utterance]) -> list[str]:
+def _beside_audio(adapter: ModelAdapter, utterances: Sequence[Utterance]) -> list[str]:
     """Return what the model reads of these utterances, audio aside."""
     reads = {
-        "context examples": network.num_examples > 0,
-        "segments": network.reads_segments,
-        "languages": network.reads_language and any(u.lang is not None for u in utterances),
+        "context examples": adapter.num_examples > 0,
+        "segments": adapter.reads_segments,
+        "languages": adapter.reads_language and any(u.lang is not None for u in utterances),
     }
     return [what for what, is_read in reads.items() if is_read]
 
@@ -194,9 +194,9 @@ def open_split(
     :raises ConfigError: model, tokenizer and generator do not fit each other.
     """
     tokenizer, section = context.get_tokenizer(), config.dataset
-    network = as_network(context.get_model())
-    network.use_tokenizer(tokenizer)
+    adapter = adapt(context.get_model())
+    adapter.use_tokenizer(tokenizer)
     dataset = context.get_dataset_as(AsrDataset)
-    options = section.reader_options(context.output_dir, section.valid_split, network)
+    options = section.reader_options(context.output_dir, section.valid_split, adapter)
     reader = dataset.create_reader(section.valid_split, tokenizer, context.gangs, options)
     return reader, create_transcriber(context, section.valid_split)

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from wavellama.metrics.error_rates import count_edits
 from wavellama.model.loss import Objective, TrainingLoss
-from wavellama.tasks.networks import Network
+from wavellama.tasks.adapters import ModelAdapter
 from wavellama.tasks.setup import Freezer
 from wavellama.tasks.transcriber import Transcriber, Transcription
 from wavellama.units import samples_to_seconds
@@ -36,19 +36,19 @@ class LossUnit(TrainUnit[Seq2SeqBatch]):
     def __init__(
         self,
         dp_model: Module,
-        network: Network,
+        adapter: ModelAdapter,
         objective: Objective,
         freezer: Freezer,
         rank: int,
     ) -> None:
         """
         :param dp_model: the model as fairseq2 wrapped it for data parallelism.
-        :param network: the same model, unwrapped.
+        :param adapter: the same model, unwrapped.
         :param objective: what to minimise.
         :param freezer: freezes parts of the model for some steps.
         :param rank: the data-parallel rank of this process.
         """
-        self._dp_model, self._network, self._rank = dp_model, network, rank
+        self._dp_model, self._adapter, self._rank = dp_model, adapter, rank
         self._objective, self._freezer = objective, freezer
         self._published_at = perf_counter()
 
@@ -59,14 +59,14 @@ class LossUnit(TrainUnit[Seq2SeqBatch]):
 
     @override
     def set_step_nr(self, step_nr: int) -> None:
-        self._network.start_step(step_nr, self._rank)
+        self._adapter.start_step(step_nr, self._rank)
         self._freezer.start_step(step_nr)
 
     @override
     def process_batch(
         self, batch: Seq2SeqBatch, metric_bag: MetricBag
     ) -> tuple[Tensor, int | None]:
-        loss = self._network.compute_loss(self._dp_model, batch, self._objective)
+        loss = self._adapter.compute_loss(self._dp_model, batch, self._objective)
         update_loss_metrics(metric_bag, self._objective, loss)
         audio_secs = samples_to_seconds(sum(batch.source_seq_lens))
         metric_bag.get("audio_secs", Sum).update(audio_secs)
@@ -87,9 +87,13 @@ class ValidationUnit(EvalUnit[Seq2SeqBatch]):
     """Computes the loss of a validation batch, decodes it, and counts the errors."""
 
     def __init__(
-        self, dp_model: Module, network: Network, objective: Objective, transcriber: Transcriber
+        self,
+        dp_model: Module,
+        adapter: ModelAdapter,
+        objective: Objective,
+        transcriber: Transcriber,
     ) -> None:
-        self._dp_model, self._network, self._transcriber = dp_model, network, transcriber
+        self._dp_model, self._adapter, self._transcriber = dp_model, adapter, transcriber
         self._objective = Objective(ctc_weight=objective.ctc_weight)  # nothing random, no smoothing
         self._num_shown = 0
 
@@ -103,7 +107,7 @@ class ValidationUnit(EvalUnit[Seq2SeqBatch]):
 
     @override
     def process_batch(self, batch: Seq2SeqBatch, metric_bag: MetricBag) -> None:
-        loss = self._network.compute_loss(self._dp_model, batch, self._objective)
+        loss = self._adapter.compute_loss(self._dp_model, batch, self._objective)
         update_loss_metrics(metric_bag, self._objective, loss)
         rows = self._transcriber.transcribe(batch)
         for row in rows:

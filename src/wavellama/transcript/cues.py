@@ -108,8 +108,6 @@ def _highlight(lines: Lines, escape: Escape) -> Iterator[Cue]:
 
 
 def _to_text(lines: Lines, escape: Escape, underlined: Piece | None = None) -> str:
-    """Return lines as text."""
-
     def show(piece: Piece) -> str:
         text = escape(piece.text)
         return f"<u>{text}</u>" if piece is underlined else text

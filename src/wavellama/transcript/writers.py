@@ -125,7 +125,6 @@ def readable(layout: WriterOptions, formats: Formats) -> WriterOptions:
 
 
 def _find_format(name: str) -> Format:
-    """Return this package's format of that name, or another package's."""
     if name in FORMATS:
         return FORMATS[name]
     others = registered(ENTRY_POINT_GROUP)

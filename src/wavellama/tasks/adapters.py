@@ -23,7 +23,7 @@ from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.text.languages import LanguageTable
 
 
-class Network(ABC):
+class ModelAdapter(ABC):
     """A model as the recipes see it."""
 
     _model: Module
@@ -95,7 +95,7 @@ class Network(ABC):
 
 
 @final
-class LlamaNetwork(Network):
+class LlamaAdapter(ModelAdapter):
     """The family ``wav2vec2_llama``."""
 
     _model: Wav2Vec2LlamaModel
@@ -154,7 +154,7 @@ class LlamaNetwork(Network):
 
 
 @final
-class CtcNetwork(Network):
+class CtcAdapter(ModelAdapter):
     """fairseq2's family ``wav2vec2_asr``: an encoder with a CTC output layer."""
 
     _model: Wav2Vec2AsrModel
@@ -193,15 +193,15 @@ class CtcNetwork(Network):
         _check_vocab_size(self._model.final_proj.output_dim, tokenizer)
 
 
-def as_network(model: Module) -> Network:
+def adapt(model: Module) -> ModelAdapter:
     """Return a model as the recipes see it.
 
     :raises ConfigError: it is of a family that they do not know.
     """
     if isinstance(model, Wav2Vec2LlamaModel):
-        return LlamaNetwork(model)
+        return LlamaAdapter(model)
     check_recognises(type(model))
-    return CtcNetwork(cast("Wav2Vec2AsrModel", model))
+    return CtcAdapter(cast("Wav2Vec2AsrModel", model))
 
 
 def model_device(model: Module) -> torch.device:

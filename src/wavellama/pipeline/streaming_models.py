@@ -143,7 +143,6 @@ class StreamedRun:
         return _Stream(job, state, read_segments(read_blocks(job), self._recogniser.config.cutter))
 
     def _advance(self, streams: Sequence[_Stream]) -> None:
-        """Recognise the next segment of each stream."""
         read = [stream.next_row() for stream in streams if not stream.job.is_done]
         rows = [row for row in read if row is not None]
         if not rows:

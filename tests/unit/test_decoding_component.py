@@ -9,8 +9,8 @@ from fairseq2.nn import BatchLayout
 from torch import Tensor
 
 from tests.fakes import LID, SMALL, merge, tiny_model
+from wavellama.decoding.component import Wav2Vec2LlamaGenerator
 from wavellama.decoding.generate import generate
-from wavellama.decoding.generator import Wav2Vec2LlamaGenerator
 from wavellama.errors import BatchError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 
