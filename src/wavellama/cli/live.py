@@ -80,13 +80,13 @@ def run_live(args: argparse.Namespace) -> int:
         options = replace(options, update_secs=MAX_UPDATE_SECS)
     pipeline = create_pipeline(args)
     session = pipeline.live(options, examples=read_examples(args.examples))
+    num_lost = 0
     with _noted_interrupt() as interrupt_fd:
         audio = _open(_Microphone(interrupt_fd), args.raw_rate)
         for samples in stream_audio(audio, PIECE_SECS, options.selection):
-            for update in session.feed(samples):
-                _show(update)
-    _show(session.finish())
-    return 0
+            num_lost += sum(map(_show, session.feed(samples)))
+    num_lost += _show(session.finish())
+    return min(num_lost, 1)
 
 
 def _open(microphone: _Microphone, raw_rate: int | None) -> AudioInput:
@@ -150,11 +150,18 @@ class _Microphone:
         return os.read(self._input_fd, size)
 
 
-def _show(update: LiveUpdate) -> None:
-    """Print what is stable as lines, and what is tentative in the place of the next line."""
+def _show(update: LiveUpdate) -> int:
+    """Print what is stable as lines, and what is tentative in the place of the next line.
+
+    :returns: how much could not be recognised, which is told on standard error.
+    """
     is_terminal = sys.stdout.isatty()
     clear = "\r\x1b[K" if is_terminal else ""
     for segment in update.segments:
         print(f"{clear}{segment.text.strip()}", flush=True)
+    for failure in update.failures:
+        print(clear, end="", flush=True)
+        print(f"error: {failure}", file=sys.stderr, flush=True)
     if is_terminal:
         print(f"{clear}{update.tentative.strip()}", end="", flush=True)
+    return len(update.failures)

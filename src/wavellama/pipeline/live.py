@@ -6,9 +6,10 @@ at multiples of ``STEP`` samples. Shapes: T samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Protocol, TypeGuard, final
 
 import numpy as np
@@ -22,6 +23,7 @@ from wavellama.audio.regions import SpeechRegion, VadOptions
 from wavellama.audio.vad import SpeechDetector
 from wavellama.decoding.streaming import StreamState
 from wavellama.errors import AudioError, ConfigError
+from wavellama.pipeline.attempts import Fault, attempt
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job
 from wavellama.pipeline.options import TranscribeOptions
@@ -48,10 +50,21 @@ class LiveUpdate:
     tentative: str
     """What seems to follow; it replaces what was tentative before."""
 
+    failures: tuple[AudioError, ...] = ()
+    """What was said and could not be recognised: each names the seconds that are lost."""
+
     @property
     def stable(self) -> str:
         """The text of the segments."""
         return "".join(segment.text for segment in self.segments)
+
+    def before(self, later: LiveUpdate) -> LiveUpdate:
+        """Return what this one and a later one make known."""
+        return replace(
+            later,
+            segments=self.segments + later.segments,
+            failures=self.failures + later.failures,
+        )
 
 
 class Listener(Protocol):
@@ -95,9 +108,7 @@ class LiveSession:
         rest, self._waiting = self._waiting, self._waiting[:0]
         heard = self._listener.hear(rest) if len(rest) else None
         last = self._listener.end()
-        if heard is not None:
-            last = replace(last, segments=heard.segments + last.segments)
-        return self._keep(last)
+        return self._keep(last if heard is None else heard.before(last))
 
     @property
     def segments(self) -> Sequence[Segment]:
@@ -160,10 +171,30 @@ class LiveTexts:
         segment = self._builder.build(clip, recognition)
         return replace(segment, text=self._builder.continue_text(tokens, segment.tokens))
 
-    def keep(self, segment: Segment) -> tuple[Segment, ...]:
-        """Return a segment, if it has a text, as one that will not change any more."""
-        self._before = segment.text or self._before
-        return (segment,) if segment.text else ()
+    def attempt(
+        self, clip: Clip, work: Callable[[], Segment], dtype: torch.dtype
+    ) -> Segment | AudioError:
+        """Return the segment of a clip, or an error that names the clip.
+
+        :param dtype: the type of the model's weights.
+        """
+        result = attempt(work, dtype)
+        if not isinstance(result, Fault):
+            return result
+        begin, end = clip.span
+        return AudioError(f"live audio from {begin:.2f} to {end:.2f} s", result.reason)
+
+    def keep(self, time: float, result: Segment | AudioError) -> LiveUpdate:
+        """Return an update with a result that will not change any more."""
+        if isinstance(result, AudioError):
+            return LiveUpdate(time, (), "", (result,))
+        self._before = result.text or self._before
+        return LiveUpdate(time, (result,) if result.text else (), "")
+
+
+def _tentative(time: float, result: Segment | AudioError) -> LiveUpdate:
+    """Return an update with a guess; one that fails is no loss, since it is not the last."""
+    return LiveUpdate(time, (), "" if isinstance(result, AudioError) else result.text)
 
 
 @final
@@ -200,7 +231,7 @@ class UtteranceListener:
         if start is None or now - max(self._asked, start) < self._period:
             return None
         self._asked = now
-        return LiveUpdate(samples_to_seconds(now), (), self._guess(start).text)
+        return _tentative(samples_to_seconds(now), self._guess(start))
 
     def end(self) -> LiveUpdate:
         """Recognise what is left."""
@@ -211,22 +242,25 @@ class UtteranceListener:
 
         :param next_start: no later one begins before this sample; None: the audio has ended.
         """
-        kept: tuple[Segment, ...] = ()
+        self._asked = self._audio.end
+        update = LiveUpdate(samples_to_seconds(self._asked), (), "")
         for idx, region in enumerate(regions, 1):
             following = regions[idx].start if idx < len(regions) else next_start
             chunk = self._audio.take((region,), following, self._max_samples)
-            kept += self._texts.keep(self._recognise(chunk))
-        self._asked = self._audio.end
-        return LiveUpdate(samples_to_seconds(self._asked), kept, "")
+            update = update.before(self._texts.keep(update.time, self._recognise(chunk)))
+        return update
 
-    def _guess(self, start: int) -> Segment:
+    def _guess(self, start: int) -> Segment | AudioError:
         """Recognise what was said since ``start``, as far as it fits into one piece."""
         end = min(self._audio.end, start + self._max_samples)
         begin, end = self._audio.with_margin(start, end, None, self._max_samples)
         return self._recognise(Chunk(self._audio.between(begin, end), begin))
 
-    def _recognise(self, chunk: Chunk) -> Segment:
+    def _recognise(self, chunk: Chunk) -> Segment | AudioError:
         clip = self._texts.clip(chunk, self._normalizer)
+        return self._texts.attempt(clip, partial(self._read, clip), self._recogniser.dtype)
+
+    def _read(self, clip: Clip) -> Segment:
         (recognition,) = self._recogniser.recognise([clip])
         return self._texts.build(clip, recognition)
 
@@ -259,8 +293,8 @@ class SegmentListener:
         if now - self._asked < self._period or len(self._waiting) <= MIN_SAMPLES:
             return None
         self._asked = now
-        segment = self._recognise(deepcopy(self._state), len(self._waiting), is_last=True)
-        return LiveUpdate(samples_to_seconds(now), (), segment.text)
+        guess = self._recognise(deepcopy(self._state), len(self._waiting), is_last=True)
+        return _tentative(samples_to_seconds(now), guess)
 
     def end(self) -> LiveUpdate:
         """Recognise what is left, if it is long enough for the encoder."""
@@ -271,17 +305,21 @@ class SegmentListener:
 
     def _settle(self, length: int, is_last: bool) -> LiveUpdate:
         """Recognise the first ``length`` samples for good."""
-        segment = self._recognise(self._state, length, is_last)
+        result = self._recognise(self._state, length, is_last)
         now = self._begin + len(self._waiting)
-        self._tokens = segment.tokens or self._tokens
+        if isinstance(result, Segment):
+            self._tokens = result.tokens or self._tokens
         self._waiting = self._waiting[length:].clone()
         self._begin += length
         self._asked = now
-        kept = self._texts.keep(segment)
-        return LiveUpdate(samples_to_seconds(now), kept, "")
+        return self._texts.keep(samples_to_seconds(now), result)
 
-    def _recognise(self, state: StreamState, length: int, is_last: bool) -> Segment:
+    def _recognise(self, state: StreamState, length: int, is_last: bool) -> Segment | AudioError:
         samples = self._waiting[:length].clone()
-        (hypotheses,) = self._recogniser.recognise([state], [samples], [is_last])
         clip = self._texts.clip(Chunk(samples, self._begin))
+        work = partial(self._read, clip, state, is_last)
+        return self._texts.attempt(clip, work, self._recogniser.dtype)
+
+    def _read(self, clip: Clip, state: StreamState, is_last: bool) -> Segment:
+        (hypotheses,) = self._recogniser.recognise([state], [clip.chunk.waveform], [is_last])
         return self._texts.follow(clip, Recognition(hypotheses, clip.input.lang), self._tokens)
