@@ -81,6 +81,7 @@ def test_the_ranges_of_spectral_augmentation(spectral: SpectralAugment, part: st
     [
         (FreezeSection(encoder_steps=-2), "`encoder_steps` must be a number of steps, or -1: -2"),
         (FreezeSection(decoder_steps=-9), "`decoder_steps` must be a number of steps, or -1: -9"),
+        (FreezeSection(encoder_layers=-1), "`encoder_layers` must be at least 0: -1"),
         (FreezeSection(encoder_steps=-1, decoder_steps=3), "the first step trains nothing"),
     ],
 )

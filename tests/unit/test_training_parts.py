@@ -116,6 +116,22 @@ def test_freezing(section: FreezeSection, step_nr: int, encoder: bool, decoder: 
         assert value == (encoder if of_encoder else decoder), name
 
 
+def test_lower_layers_stay_frozen_when_the_encoder_thaws() -> None:
+    model = tiny_model({**CTC, "n_special_tokens": 1}, arch="tiny_lid")
+    freezer = Freezer(model, FreezeSection(encoder_steps=2, encoder_layers=1))
+    for step_nr in (1, 3):
+        freezer.start_step(step_nr)
+        for name, parameter in model.named_parameters():
+            lower = name.startswith(("encoder_frontend.", "encoder.layers.0."))
+            of_encoder = name.startswith(("encoder", "ctc_head.")) and "encoder_proj" not in name
+            assert parameter.requires_grad == (not (lower or (of_encoder and step_nr == 1))), name
+
+
+def test_more_layers_than_the_encoder_has_cannot_be_frozen() -> None:
+    with pytest.raises(ConfigError, match=r"`freeze.encoder_layers` is 99, but the encoder has"):
+        Freezer(tiny_model(), FreezeSection(encoder_layers=99))
+
+
 def test_speed_changes_the_length_and_the_pitch() -> None:
     wave = torch.sin(torch.arange(16_000) * 2 * torch.pi * 400 / 16_000)
     fast = change_speed(wave, 1.25)

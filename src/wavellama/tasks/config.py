@@ -190,9 +190,15 @@ class FreezeSection(Validatable):
     decoder_steps: int = 0
     """For how many steps the decoder, its embeddings and projections are frozen."""
 
+    encoder_layers: int = 0
+    """How many of the encoder's lower layers are frozen for the whole run, and with any of them
+    the front end."""
+
     def validate(self) -> ValidationResult:
         """Check the ranges of the fields, and that something is trained from the first step on."""
         result = ValidationResult()
+        if self.encoder_layers < 0:
+            result.add_error(f"`encoder_layers` must be at least 0: {self.encoder_layers}.")
         for name in ("encoder_steps", "decoder_steps"):
             if (number := getattr(self, name)) < -1:
                 result.add_error(f"`{name}` must be a number of steps, or -1: {number}.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from fairseq2.device import Device
 from fairseq2.logging import log
+from fairseq2.models.transformer import StandardTransformerEncoder
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from fairseq2.recipe import RecipeContext
 from fairseq2.recipe.component import ComponentManager
@@ -92,10 +93,12 @@ def _read_weights(source: str, device: Device) -> Mapping[str, object]:
 
 
 class Freezer:
-    """Freezes encoder and decoder for the first steps of a run."""
+    """Freezes encoder and decoder for the first steps of a run, lower layers for all of it."""
 
     def __init__(self, model: Module, section: FreezeSection) -> None:
+        """:raises ConfigError: the encoder has fewer layers than are to be frozen."""
         self._section = section
+        self._lower = _lower_layers(model, section.encoder_layers)
         children = dict(model.named_children())
         self._encoder = [child for name, child in children.items() if name in ENCODER_PARTS]
         self._decoder = [child for name, child in children.items() if name not in ENCODER_PARTS]
@@ -104,6 +107,18 @@ class Freezer:
         """Freeze or thaw what ``step_nr`` (the first one is 1) asks for."""
         _set_trainable(self._encoder, _is_over(self._section.encoder_steps, step_nr))
         _set_trainable(self._decoder, _is_over(self._section.decoder_steps, step_nr))
+        _set_trainable(self._lower, False)
+
+
+def _lower_layers(model: Module, num_layers: int) -> list[Module]:
+    """Return the front end and the first layers of the encoder; nothing for 0 layers."""
+    encoder = cast(StandardTransformerEncoder, model.encoder)
+    layers = list(encoder.layers)
+    if num_layers > len(layers):
+        raise ConfigError(
+            f"`freeze.encoder_layers` is {num_layers}, but the encoder has {len(layers)} layers."
+        )
+    return [cast(Module, model.encoder_frontend), *layers[:num_layers]] if num_layers else []
 
 
 def _is_over(num_steps: int, step_nr: int) -> bool:
