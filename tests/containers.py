@@ -54,8 +54,8 @@ def write_container(path: Path, *sounds: Sound, picture_secs: float = 0.0) -> Pa
     with av.open(str(path), "w") as output:
         codec = {".webm": "libvpx", ".ts": "mpeg2video", ".avi": "mpeg4"}.get(path.suffix, "mpeg4")
         packets = [_show(output.add_stream(codec, rate=25), picture_secs)] if picture_secs else []
-        streams = [_add(output, sound) for sound in sounds]
-        packets += [_encode(*pair) for pair in zip(streams, sounds, strict=True)]
+        streams = [add_stream(output, sound) for sound in sounds]
+        packets += [encode_sound(*pair) for pair in zip(streams, sounds, strict=True)]
         flat = [packet for track in packets for packet in track]
         for packet in sorted(flat, key=lambda p: float((p.dts or 0) * p.time_base)):
             output.mux(packet)
@@ -75,7 +75,7 @@ def _show(stream: Any, secs: float) -> list[Any]:
     return [*packets, *stream.encode(None)]
 
 
-def _add(output: Any, sound: Sound) -> Any:
+def add_stream(output: Any, sound: Sound) -> Any:
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound.gains)]
     stream = output.add_stream(sound.codec, rate=sound.rate, layout=layout)
     if sound.language:
@@ -84,7 +84,7 @@ def _add(output: Any, sound: Sound) -> Any:
     return stream
 
 
-def _encode(stream: Any, sound: Sound) -> list[Any]:
+def encode_sound(stream: Any, sound: Sound) -> list[Any]:
     """Return the packets that were not lost, with their time stamps."""
     frame = av.AudioFrame.from_ndarray(
         np.ascontiguousarray(sound.samples().reshape(1, -1)), "flt", stream.layout.name

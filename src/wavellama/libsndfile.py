@@ -25,11 +25,11 @@ def ensure_libsndfile() -> None:
     if platform.system() != "Linux":
         return
     _forget_foreign_conda()
-    if _load(_SONAME):
+    if load_globally(_SONAME):
         return
     bundled = bundled_libsndfile()
     if bundled is not None:
-        _load(str(bundled))
+        load_globally(str(bundled))
 
 
 def _forget_foreign_conda() -> None:
@@ -50,7 +50,8 @@ def bundled_libsndfile() -> Path | None:
     return None
 
 
-def _load(name: str) -> bool:
+def load_globally(name: str) -> bool:
+    """Load a library with its symbols for all; return whether there is one of that name."""
     try:
         ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
     except OSError:

@@ -25,7 +25,7 @@ from torchaudio.functional import resample
 from tests.e2e.forked import CONTEXT, be_the_program, run_forked
 from tests.e2e.runs import command_of
 from tests.e2e.test_transcribe import CLIPS, MINI
-from tests.unit.test_pipeline import RATE, create_pipeline
+from tests.unit.test_pipeline_inference import RATE, create_pipeline
 from tests.unit.test_pipeline_live import options, run, speech
 from wavellama import ASRInferencePipeline, TranscribeOptions
 from wavellama.audio.load import load_audio

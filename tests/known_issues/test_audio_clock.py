@@ -156,11 +156,11 @@ def test_mp3_without_an_index_is_walked_through(rate: int, tmp_path: Path) -> No
 
 
 def _write_mp3(output: av.container.OutputContainer, sound: Sound) -> None:
-    from tests.containers import _add, _encode
+    from tests.containers import add_stream, encode_sound
 
-    stream = _add(output, sound)
+    stream = add_stream(output, sound)
     stream.codec_context.options = {"compression_level": "9"}
-    for packet in _encode(stream, sound):
+    for packet in encode_sound(stream, sound):
         output.mux(packet)
 
 

@@ -18,7 +18,7 @@ import soundfile
 import torch
 
 from tests.containers import Sound, write_container
-from tests.unit.test_pipeline import create_pipeline
+from tests.unit.test_pipeline_inference import create_pipeline
 from wavellama import TranscribeOptions
 from wavellama.audio.load import load_audio
 from wavellama.audio.sniff import is_encoded, raw_or_encoded

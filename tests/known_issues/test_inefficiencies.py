@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from fairseq2.assets import AssetCard
 from fairseq2.nn import IncrementalStateBag
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.functional import silu
 
 from tests.fakes import (
     EOS,
@@ -26,7 +26,7 @@ from tests.fakes import (
     tiny_model,
 )
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, generate, load_model
-from wavellama.engine import Engine, EngineStepDecoder, KeyValueCache, Prefix
+from wavellama.engine import Engine, EngineStepDecoder, KeyValueCache, Prefix, decoder
 from wavellama.search.beam import BeamSearch, SearchOptions
 
 WAVEFORMS = make_waveforms([6000, 800, 3000])
@@ -34,7 +34,7 @@ WAVEFORMS = make_waveforms([6000, 800, 3000])
 
 def test_b27_the_prompt_is_read_once_per_row_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was read once per hypothesis, and only as far as the shortest prompt."""
-    prefill, project = Engine.prefill, Engine._project
+    prefill, activate = Engine.prefill, silu
     prompt_lens: list[int] = []
     widths: list[int] = []
 
@@ -44,17 +44,17 @@ def test_b27_the_prompt_is_read_once_per_row_and_whole(monkeypatch: pytest.Monke
         prompt_lens.extend(map(len, prompts))
         return prefill(engine, prompts, prefix)
 
-    def record_positions(engine: Engine, layer: Any, seqs: Tensor, angles: Tensor) -> Any:
+    def record_positions(seqs: Tensor) -> Tensor:
         widths.append(len(seqs))
-        return project(engine, layer, seqs, angles)
+        return activate(seqs)
 
     monkeypatch.setattr(Engine, "prefill", record_prompts)
-    monkeypatch.setattr(Engine, "_project", record_positions)
+    monkeypatch.setattr(decoder, "silu", record_positions)  # once per layer
     model = small_model()
     num_layers = SMALL["llama_config"]["num_layers"]
     generate(model, make_batch(WAVEFORMS), Wav2Vec2LlamaBeamSearchConfig(nbest=4, max_new_tokens=3))
     assert len(prompt_lens) == len(set(prompt_lens)) == 3
-    assert widths[:num_layers] == [sum(prompt_lens)] * num_layers
+    assert widths[:num_layers] == [*[sum(prompt_lens)] * (num_layers - 1), 3], "at last the ends"
     assert max(widths[num_layers:]) <= 3 * 4
 
 

@@ -168,7 +168,7 @@ def test_options_translate_one_to_one() -> None:
     )
     search = create_search(config, Sizes().model())
     assert isinstance(search, BeamSearch)
-    options = search._options
+    options = search.options
     assert isinstance(options, SearchOptions)
     assert (options.beam_size, options.eos_idx, options.length_norm) == (3, EOS, True)
     assert options.guard is not None

@@ -32,7 +32,7 @@ from tests.property.test_prompts import (
     segment_texts,
     segments,
 )
-from tests.property.test_segments import _record_prompts
+from tests.property.test_segments import record_prompts
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generate
 from wavellama.decoding.streaming import StreamDecoder
 from wavellama.model.loss import Objective, TrainingLoss
@@ -217,7 +217,7 @@ def streamed_prompts(model: Wav2Vec2LlamaModel, row: Row) -> Iterator[tuple[Tens
     decoder = StreamDecoder(model, config, normalization="clip")
     state = decoder.start(row.lang if model.syntax.needs_language else None)
     waveform = row.own.waveform.float()
-    with _record_prompts(model) as seen:
+    with record_prompts(model) as seen:
         results = [*decoder.feed(state, waveform), decoder.finish(state)]
     waveforms = segments(model, row)
     clips = [

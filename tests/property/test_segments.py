@@ -126,7 +126,7 @@ GREEDY = Wav2Vec2LlamaBeamSearchConfig(nbest=1, max_new_tokens=3)
 
 
 @contextmanager
-def _record_prompts(model: Wav2Vec2LlamaModel) -> Iterator[list[Tensor]]:
+def record_prompts(model: Wav2Vec2LlamaModel) -> Iterator[list[Tensor]]:
     """Collect what the decoder reads in one piece. (S, M) each."""
     seen: list[Tensor] = []
 
@@ -177,9 +177,9 @@ def test_inference_reads_what_training_reads(num_past: int, min_audio_ms: int) -
         waveform = _waveform(length)
         words: dict[str, list[Any]] = {"text_words_merged": [["a"]], "word_duration": [[0.01]]}
         batch = make_batch([waveform], None, ["eng_Latn"], more=words)
-        with _record_prompts(model) as live:
+        with record_prompts(model) as live:
             decoded = _stream(model, [waveform], "clip")
-        with _record_prompts(model) as in_batch:
+        with record_prompts(model) as in_batch:
             ((joined,),) = generate(model, batch, GREEDY)
         expected = list(_prompts_by_training(model, batch, decoded))
         assert len(expected) == len(_segment_lens(length, SEGMENT, min_len))

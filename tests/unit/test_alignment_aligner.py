@@ -208,8 +208,8 @@ def test_a_foreign_tokenizer_is_refused(kind: str) -> None:
 
 def test_output_that_is_not_a_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = hearing_model(monkeypatch, CONVOLUTIONS)
-    hear = emissions._compute_logits
-    monkeypatch.setattr(emissions, "_compute_logits", lambda *args: hear(*args) * torch.nan)
+    hear = emissions.compute_logits
+    monkeypatch.setattr(emissions, "compute_logits", lambda *args: hear(*args) * torch.nan)
     with pytest.raises(AlignmentError, match="not a number"):
         Aligner(model, load_tokenizer(TOKENIZER)).align_waveform(speak(SPOKEN, 3.5), "from")
 

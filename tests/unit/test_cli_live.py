@@ -9,7 +9,7 @@ from typing import IO
 
 import pytest
 
-from wavellama.cli.live import _Microphone, _noted_interrupt
+from wavellama.cli.live import Microphone, noted_interrupt
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[IO[bytes]]:
 
 
 def test_ctrl_c_is_the_end_of_what_was_said(writer: IO[bytes]) -> None:
-    with _noted_interrupt() as interrupt_fd:
-        microphone = _Microphone(interrupt_fd)
+    with noted_interrupt() as interrupt_fd:
+        microphone = Microphone(interrupt_fd)
         writer.write(b"hello")
         assert microphone.read(99) == b"hello"
         signal.raise_signal(signal.SIGINT)
@@ -37,8 +37,8 @@ def test_ctrl_c_is_the_end_of_what_was_said(writer: IO[bytes]) -> None:
 
 def test_what_was_said_while_the_last_utterance_was_recognised_is_heard(writer: IO[bytes]) -> None:
     """A pipe holds two seconds, which once were dropped."""
-    with _noted_interrupt() as interrupt_fd:
-        microphone = _Microphone(interrupt_fd)
+    with noted_interrupt() as interrupt_fd:
+        microphone = Microphone(interrupt_fd)
         writer.write(b"hello, wor")
         assert microphone.read(5) == b"hello"
         signal.raise_signal(signal.SIGINT)
@@ -50,18 +50,18 @@ def test_what_was_said_while_the_last_utterance_was_recognised_is_heard(writer: 
 
 
 def test_ctrl_c_interrupts_where_nothing_was_said(writer: IO[bytes]) -> None:
-    with _noted_interrupt() as interrupt_fd:
+    with noted_interrupt() as interrupt_fd:
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            _Microphone(interrupt_fd).read(99)
+            Microphone(interrupt_fd).read(99)
     writer.close()
-    with _noted_interrupt() as interrupt_fd:
-        assert _Microphone(interrupt_fd).read(99) == b""
+    with noted_interrupt() as interrupt_fd:
+        assert Microphone(interrupt_fd).read(99) == b""
 
 
 def test_who_ignores_ctrl_c_goes_on(writer: IO[bytes]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with _noted_interrupt() as interrupt_fd:
+    with noted_interrupt() as interrupt_fd:
         signal.raise_signal(signal.SIGINT)
         writer.write(b"hello")
-        assert _Microphone(interrupt_fd).read(99) == b"hello"
+        assert Microphone(interrupt_fd).read(99) == b"hello"

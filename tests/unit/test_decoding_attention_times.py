@@ -129,7 +129,7 @@ def test_the_positions_are_those_of_the_clip(variant: str, stacking: int) -> Non
     with torch.no_grad():
         prompt = model.embed_prompt(batch)
         audio, (length,) = model.embed_audio(batch.audio, batch.audio_lens)
-    positions = module._own_audio(prompt)
+    positions = module.own_audio(prompt)
     assert len(positions) == length
     torch.testing.assert_close(prompt.seqs[0, positions], audio[0, :length])
 
@@ -155,10 +155,10 @@ def test_attention_is_what_the_decoder_computes(variant: str, kv_heads: int) -> 
     tokens = [4, 5, 6]
     with torch.no_grad():
         prompt = model.embed_prompt(batch_of(model))
-        found = module._follow(model, prompt, tokens).attention()
+        found = module.follow(model, prompt, tokens).attention()
         text = model.embed_text(torch.tensor([tokens]), prompt.seqs.dtype)
         seqs = torch.cat([prompt.seqs, text], 1)
-    positions = module._own_audio(prompt)
+    positions = module.own_audio(prompt)
     begin = prompt.seqs.size(1)
     weights = naive_attention(model, seqs)[:, :, positions].float()
     weights = weights / weights.sum(-1, keepdim=True)
@@ -171,7 +171,7 @@ def test_heads_that_follow_the_audio_are_chosen() -> None:
     """Among heads that look anywhere, those count whose looks go from token to token."""
     num_tokens, num_positions, width = 6, 30, 64
     targets = torch.arange(num_tokens) * 5 + 2
-    heads = module._HeadChoice(torch.arange(num_positions), num_tokens)
+    heads = module.HeadChoice(torch.arange(num_positions), num_tokens)
     generator = torch.Generator().manual_seed(0)
     for layer in range(4):
         queries = torch.zeros(1, num_positions + num_tokens + 1, 4, width)
@@ -201,7 +201,7 @@ def test_examples_that_were_read_before_change_nothing(variant: str) -> None:
     assert attention_times(model, bare, tokens, prefix) == attention_times(model, batch, tokens)
     with torch.no_grad():
         (old, new) = (
-            module._follow(model, prompt, tokens).attention()
+            module.follow(model, prompt, tokens).attention()
             for prompt in (model.embed_prompt(batch), embed_after(model, bare, prefix))
         )
     torch.testing.assert_close(new, old)
@@ -213,17 +213,17 @@ def test_examples_that_were_read_before_change_nothing(variant: str) -> None:
 def test_pauses_belong_to_no_token() -> None:
     attention = torch.full((2, 10), 0.01)
     attention[0, 2:4], attention[1, 7] = 0.46, 0.91
-    assert module._find_path(attention).places == [(2, 4), (7, 8)]
+    assert module.find_path(attention).places == [(2, 4), (7, 8)]
 
 
 def test_a_token_that_looks_back_is_put_where_it_fits() -> None:
     attention = torch.full((3, 9), 0.01)
     attention[0, 1], attention[1, 0], attention[1, 4], attention[2, 7] = 0.9, 0.5, 0.4, 0.9
-    assert module._find_path(attention).places == [(1, 2), (4, 5), (7, 8)]
+    assert module.find_path(attention).places == [(1, 2), (4, 5), (7, 8)]
 
 
 def test_tokens_share_positions_where_there_are_too_few() -> None:
-    places = module._find_path(torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]])).places
+    places = module.find_path(torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]])).places
     assert places[1][1] <= 1.0 <= places[2][0]
     assert all(begin < end for begin, end in places)
     assert all(end <= begin for (_, end), (begin, _) in pairwise(places))
@@ -247,12 +247,12 @@ def test_positions_become_seconds(
 ) -> None:
     model = tiny_model(merge(front_end, {"encoder_stacking": stacking}))
 
-    def attention(heads: module._HeadChoice) -> Tensor:
-        looks = torch.full((2, len(heads._audio)), 0.001)
+    def attention(heads: module.HeadChoice) -> Tensor:
+        looks = torch.full((2, len(heads.audio)), 0.001)
         looks[0, 1], looks[1, 5:7] = 0.9, 0.5
         return looks
 
-    monkeypatch.setattr(module._HeadChoice, "attention", attention)
+    monkeypatch.setattr(module.HeadChoice, "attention", attention)
     times = attention_times(model, batch_of(model, 16_000), [4, 5])
     expected = [(1, 2), (5, 7)]
     for (start, end), (first, last) in zip(times, expected, strict=True):
@@ -263,12 +263,12 @@ def test_positions_become_seconds(
 def test_the_last_position_ends_with_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model({"encoder_stacking": 3})
 
-    def attention(heads: module._HeadChoice) -> Tensor:
-        looks = torch.full((1, len(heads._audio)), 0.001)
+    def attention(heads: module.HeadChoice) -> Tensor:
+        looks = torch.full((1, len(heads.audio)), 0.001)
         looks[0, -1] = 0.9
         return looks
 
-    monkeypatch.setattr(module._HeadChoice, "attention", attention)
+    monkeypatch.setattr(module.HeadChoice, "attention", attention)
     ((_, end),) = attention_times(model, batch_of(model, 4240), [4])
     assert end == samples_to_seconds(4240)
 

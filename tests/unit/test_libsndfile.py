@@ -24,7 +24,7 @@ only_linux = pytest.mark.skipif(platform.system() != "Linux", reason="a matter o
 
 
 class Loader:
-    """Stands in for ``libsndfile._load``: loads what it is told exists, and keeps the order."""
+    """Stands in for ``libsndfile.load_globally``: loads what it is told exists."""
 
     def __init__(self, *exist: str) -> None:
         self.exist = exist
@@ -39,7 +39,7 @@ def _install(
     monkeypatch: pytest.MonkeyPatch, loader: Loader, bundled: str | None, system: str = "Linux"
 ) -> None:
     monkeypatch.setattr(platform, "system", lambda: system)
-    monkeypatch.setattr(libsndfile, "_load", loader)
+    monkeypatch.setattr(libsndfile, "load_globally", loader)
     path = None if bundled is None else Path(bundled)
     monkeypatch.setattr(libsndfile, "bundled_libsndfile", lambda: path)
 
@@ -96,7 +96,7 @@ def test_soundfile_data_without_a_library(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_load_reports_what_is_missing() -> None:
-    assert not libsndfile._load("libno-such-library.so.1")
+    assert not libsndfile.load_globally("libno-such-library.so.1")
 
 
 # In a process of its own, where the system has no libsndfile, whatever this machine has.

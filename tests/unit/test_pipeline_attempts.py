@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.test_pipeline import RATE, create_pipeline, noise
+from tests.unit.test_pipeline_inference import RATE, create_pipeline, noise
 from wavellama import TranscribeOptions
 from wavellama.audio.chunks import Chunk
 from wavellama.audio.load import AudioInput

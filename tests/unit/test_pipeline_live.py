@@ -11,20 +11,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.test_pipeline import RATE, create_pipeline, noise
+from tests.unit.test_pipeline_inference import RATE, create_pipeline, noise
 from wavellama import (
     ASRInferencePipeline,
     ContextExample,
     TranscribeOptions,
     Wav2Vec2LlamaModel,
 )
-from wavellama.audio.chunks import Chunk
+from wavellama.audio.chunks import Chunk, HeldAudio
 from wavellama.audio.load import load_audio
 from wavellama.errors import AudioError, BatchError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.pipeline.jobs import Clip
 from wavellama.pipeline.live import STEP, LiveSession, LiveUpdate
-from wavellama.pipeline.recogniser import Recognition
+from wavellama.pipeline.recogniser import LlamaRecogniser, Recognition
 
 MINI = Path(__file__).parents[2] / "assets/corpora/mini"
 
@@ -113,19 +113,19 @@ def test_speech_without_silences_is_cut() -> None:
 @pytest.mark.parametrize(
     "changes", [{"chunk_secs": 2.0, "endpoint_secs": 60.0}, {"endpoint_secs": 0.1}]
 )
-def test_pieces_have_nothing_in_common(changes: dict[str, float]) -> None:
+def test_pieces_have_nothing_in_common(
+    changes: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Their margins once reached into the speech before and after them."""
-    session = create_pipeline().live(options(update_secs=3600.0, **changes))
     chunks: list[Chunk] = []
-    recogniser = session._listener._recogniser  # type: ignore[attr-defined]
-    recognise = recogniser.recognise
+    recognise = LlamaRecogniser.recognise
 
-    def listen(clips: Sequence[Clip]) -> list[Recognition]:
+    def listen(recogniser: LlamaRecogniser, clips: Sequence[Clip]) -> list[Recognition]:
         chunks.extend(clip.chunk for clip in clips)
-        found: list[Recognition] = recognise(clips)
-        return found
+        return recognise(recogniser, clips)
 
-    recogniser.recognise = listen
+    monkeypatch.setattr(LlamaRecogniser, "recognise", listen)
+    session = create_pipeline().live(options(update_secs=3600.0, **changes))
     session.feed(speech()[: 8 * RATE])
     session.finish()
     assert len(chunks) > 3
@@ -218,12 +218,16 @@ def test_silence_and_nothing_at_all_are_no_text() -> None:
     assert run(create_pipeline(), torch.zeros(3 * RATE), 1600, options())[1] == ""
 
 
-def test_what_is_kept_of_the_audio_does_not_grow() -> None:
-    pipeline = create_pipeline()
-    session = pipeline.live(options())
-    session.feed(torch.zeros(20 * RATE))
-    listener = session._listener
-    assert len(listener._audio._samples) < RATE  # type: ignore[attr-defined]
+def test_what_is_kept_of_the_audio_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget, starts = HeldAudio.drop_before, list[int]()
+
+    def record(held: HeldAudio, start: int) -> None:
+        starts.append(start)
+        forget(held, start)
+
+    monkeypatch.setattr(HeldAudio, "drop_before", record)
+    create_pipeline().live(options()).feed(torch.zeros(20 * RATE))
+    assert starts[-1] > 19 * RATE
 
 
 def test_a_streaming_model_cannot_be_normalised_by_what_is_not_there_yet() -> None:

@@ -316,3 +316,14 @@ def test_setup_says_what_to_install_for_a_virtual_environment(tree: Path) -> Non
         pytest.skip("the system has uv or virtualenv")
     (line,) = _set_up(tree, _python_without(tree, "venv", "virtualenv"))
     assert line.endswith("-venv), or uv, or virtualenv")
+
+
+WHOLE = {"architecture", "documentation", "public_api", "repository", "size_budget"}
+"""What unit tests are about, beside modules."""
+
+
+def test_unit_tests_are_named_after_the_modules_that_they_test() -> None:
+    source = ROOT / "src" / "wavellama"
+    modules = ["_".join(p.relative_to(source).with_suffix("").parts) for p in source.rglob("*.py")]
+    tests = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
+    assert sorted(tests - WHOLE - set(modules)) == []

@@ -24,7 +24,7 @@ import pytest
 PACKAGE: Final = Path(__file__).parents[2] / "src" / "wavellama"
 
 MANY_PARAMETERS_ALLOWED: Final = {"Wav2Vec2LlamaModel.__init__"}
-"""Public constructors whose parameters the specification fixes."""
+"""Public constructors whose parameters, and the lines about them, the specification fixes."""
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -55,8 +55,8 @@ class Limit:
     maximum: int | None
 
 
-FUNCTION_LINES: Final = Limit(8, None, None)
-FUNCTION_BODY: Final = Limit(None, 35, 60)
+FUNCTION_LINES: Final = Limit(7, 21, 60)
+FUNCTION_BODY: Final = Limit(None, None, 60)
 FILE_LINES: Final = Limit(120, 300, 350)
 COMPLEXITY: Final = Limit(None, None, 8)
 PARAMETERS: Final = Limit(None, None, 6)
@@ -169,7 +169,11 @@ def test_something_is_measured(functions: list[Function]) -> None:
 
 
 def test_function_lines(functions: list[Function]) -> None:
-    figures = [(item.lines, f"{item.where} {item.name}") for item in functions]
+    figures = [
+        (item.lines, f"{item.where} {item.name}")
+        for item in functions
+        if item.name not in MANY_PARAMETERS_ALLOWED
+    ]
     _no_offenders(over_limit(figures, FUNCTION_LINES, "function lines"))
 
 

@@ -92,7 +92,7 @@ class CtcEmitter:
             for window in cut_windows(num_frames, self._window, self._margin):
                 first, last = self.grid.samples_of(window.begin, window.end)
                 samples = waveform[first : last if window.end < num_frames else None]
-                logits = _compute_logits(self._model, samples[None].to(device))  # (S, V)
+                logits = compute_logits(self._model, samples[None].to(device))  # (S, V)
                 kept = logits[window.keep_begin - window.begin : window.keep_end - window.begin]
                 log_probs = torch.log_softmax(kept.float(), -1)
                 parts.append(Emissions(log_probs[:, index].cpu(), log_probs.amax(-1).cpu()))
@@ -141,8 +141,8 @@ def vocab_size(model: CtcModel) -> int:
     return model.final_proj.output_dim
 
 
-def _compute_logits(model: CtcModel, audio: Tensor) -> Tensor:
-    """(1, T) -> (S, V)."""
+def compute_logits(model: CtcModel, audio: Tensor) -> Tensor:
+    """Return what the model says of one clip. (1, T) -> (S, V)."""
     if isinstance(model, Wav2Vec2LlamaModel):
         frames, _ = model.encode_audio(audio, [audio.size(1)])
         return model.ctc_logits(frames)[0]

@@ -81,15 +81,15 @@ def run_live(args: argparse.Namespace) -> int:
     pipeline = create_pipeline(args)
     session = pipeline.live(options, examples=read_examples(args.examples))
     num_lost = 0
-    with _noted_interrupt() as interrupt_fd:
-        audio = _open(_Microphone(interrupt_fd), args.raw_rate)
+    with noted_interrupt() as interrupt_fd:
+        audio = _open(Microphone(interrupt_fd), args.raw_rate)
         for samples in stream_audio(audio, PIECE_SECS, options.selection):
             num_lost += sum(map(_show, session.feed(samples)))
     num_lost += _show(session.finish())
     return min(num_lost, 1)
 
 
-def _open(microphone: _Microphone, raw_rate: int | None) -> AudioInput:
+def _open(microphone: Microphone, raw_rate: int | None) -> AudioInput:
     from wavellama.audio.sniff import raw_or_encoded
     from wavellama.audio.sources import RawPcm
 
@@ -99,7 +99,7 @@ def _open(microphone: _Microphone, raw_rate: int | None) -> AudioInput:
 
 
 @contextmanager
-def _noted_interrupt() -> Iterator[int]:
+def noted_interrupt() -> Iterator[int]:
     """Let Ctrl-C, the usual way to end it, lose nothing that was heard; a second one ends at once.
 
     Yields a file descriptor that can be read once there was a Ctrl-C.
@@ -122,7 +122,7 @@ def _noted_interrupt() -> Iterator[int]:
 
 
 @final
-class _Microphone:
+class Microphone:
     """Standard input, which ends with Ctrl-C."""
 
     name = "<stdin>"

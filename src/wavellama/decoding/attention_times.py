@@ -67,7 +67,7 @@ def attention_times(
         return []
     with eval_mode(model):
         prompt = embed_after(model, batch, prefix) if prefix else model.embed_prompt(batch)
-        path = _find_path(_follow(model, prompt, tokens).attention())
+        path = find_path(follow(model, prompt, tokens).attention())
     grid = frame_grid(model.encoder_frontend.feature_extractor)
     duration = samples_to_seconds(batch.audio_lens[0])
 
@@ -77,7 +77,7 @@ def attention_times(
     return [(seconds(begin), seconds(end)) for begin, end in path.places]
 
 
-def _follow(model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, tokens: list[int]) -> _HeadChoice:
+def follow(model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, tokens: list[int]) -> HeadChoice:
     """Let the decoder read the tokens, and choose the heads that follow the audio best."""
     ids = torch.tensor([tokens], device=prompt.seqs.device)
     parts = [prompt.seqs, model.embed_text(ids, prompt.seqs.dtype)]
@@ -86,13 +86,13 @@ def _follow(model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, tokens: list[int]
     seqs = torch.cat(parts, dim=1)  # (1, S, M)
     if seqs.size(1) > model.max_generation_length:
         raise ContextTooLongError(seqs.size(1), model.max_generation_length)
-    heads = _HeadChoice(_own_audio(prompt), len(tokens))
+    heads = HeadChoice(own_audio(prompt), len(tokens))
     with _watching(model.llama_decoder, heads):
         model.llama_decoder(seqs, BatchLayout.of(seqs))
     return heads
 
 
-def _own_audio(prompt: EmbeddedPrompt) -> Tensor:
+def own_audio(prompt: EmbeddedPrompt) -> Tensor:
     """Return the decoder positions of the clip: those that show the first clip of the pool. (T')"""
     return prompt.prefix_len + (prompt.layout.index[0] < len(prompt.audio[0])).nonzero()[:, 0]
 
@@ -107,7 +107,7 @@ class _Path(NamedTuple):
 
 
 @final
-class _HeadChoice:
+class HeadChoice:
     """Keeps the attention of those heads whose best path through the audio is likeliest."""
 
     def __init__(self, audio: Tensor, num_tokens: int) -> None:
@@ -115,7 +115,7 @@ class _HeadChoice:
         :param audio: the positions of the clip. *Shape:* (T').
         :param num_tokens: U; the tokens are the last positions.
         """
-        self._audio, self._num_tokens = audio, num_tokens
+        self.audio, self._num_tokens = audio, num_tokens
         self._best: list[tuple[float, int, Tensor]] = []
         self._num_seen = 0
 
@@ -126,14 +126,14 @@ class _HeadChoice:
         :param keys: *Shape:* (1, S, H, K).
         """
         asking = queries[0, -self._num_tokens - 1 :].float()  # the first token is asked for before
-        scores = torch.einsum("uhk,thk->hut", asking, keys[0, self._audio].float())
+        scores = torch.einsum("uhk,thk->hut", asking, keys[0, self.audio].float())
         looks = (scores / queries.size(-1) ** 0.5).softmax(-1).cpu()  # (H, U + 1, T')
         if bool(looks.isnan().any()):
             raise DecodingError("The decoder's attention is not a number, so no times are known.")
         # A token is asked for at the position before its own; there it is looked at again.
         for head in (looks[:, :-1] + looks[:, 1:]) / 2:
             self._num_seen += 1
-            heapq.heappush(self._best, (_find_path(head).score, self._num_seen, head))
+            heapq.heappush(self._best, (find_path(head).score, self._num_seen, head))
             if len(self._best) > NUM_HEADS:
                 heapq.heappop(self._best)
 
@@ -143,7 +143,7 @@ class _HeadChoice:
 
 
 @contextmanager
-def _watching(decoder: Module, heads: _HeadChoice) -> Iterator[None]:
+def _watching(decoder: Module, heads: HeadChoice) -> Iterator[None]:
     """Show queries and keys of each layer of the decoder to ``heads``."""
 
     def watch(_: Module, args: tuple[Any, ...]) -> None:
@@ -158,7 +158,7 @@ def _watching(decoder: Module, heads: _HeadChoice) -> Iterator[None]:
             handle.remove()
 
 
-def _find_path(attention: Tensor) -> _Path:
+def find_path(attention: Tensor) -> _Path:
     """Return the likeliest places of the tokens, one after another, with pauses between them.
 
     :param attention: how much each token looks at each position. *Shape:* (U, T').

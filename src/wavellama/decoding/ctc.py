@@ -100,7 +100,7 @@ def ctc_scorers(
     if weight == 0.0:
         return []
     if model.ctc_head is None:
-        _say_that_there_is_no_head()
+        say_that_there_is_no_head()
         return []
     eos_idx = model.target_vocab_info.eos_idx
     assert eos_idx is not None, "checked by the model's constructor"
@@ -128,7 +128,7 @@ def ctc_drafts(model: Wav2Vec2LlamaModel, frames: Sequence[Tensor]) -> list[list
 
 
 @cache
-def _say_that_there_is_no_head() -> None:
+def say_that_there_is_no_head() -> None:
     """Say once per process that the weight has no effect."""
     _log.warning(
         "`ctc_weight` has no effect: the model has no CTC head, so that the decoder decides alone."

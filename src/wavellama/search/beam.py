@@ -131,7 +131,7 @@ class BeamSearch:
         :param observer: is called with the unfinished rows after each step.
         :param scorers: rate the same rows as the decoder; their shares sum to 1 at most.
         """
-        self._options, self._beam_size = options, options.beam_size
+        self.options, self._beam_size = options, options.beam_size
         self._observer, self._scorers = observer, scorers
 
     def run(self, decoder: StepDecoder, max_lens: Sequence[int]) -> list[list[Hypothesis]]:
@@ -182,7 +182,7 @@ class BeamSearch:
         self, scores: StepScores, prefixes: Sequence[tuple[int, ...]]
     ) -> list[list[Candidate]]:
         """Return the best continuations of each prefix that the constraints allow, best first."""
-        joint = apply_constraints(self._options.constraints, scores.joint, prefixes)
+        joint = apply_constraints(self.options.constraints, scores.joint, prefixes)
         gains, tokens = joint.topk(min(self._beam_size, joint.size(-1)))
         logprobs = scores.log_probs.gather(1, tokens) if self._scorers else gains
         columns = zip(tokens.tolist(), gains.tolist(), logprobs.tolist(), strict=True)
@@ -205,7 +205,7 @@ class BeamSearch:
                 for candidate in following
             )
         possible = [option for option in options if option.score > -math.inf]
-        if self._options.constraints and not possible:
+        if self.options.constraints and not possible:
             raise no_token_left(row.live[0].tokens)
         options = possible or options
         options.sort(key=_by_score)  # stable: ties keep their order
@@ -216,9 +216,9 @@ class BeamSearch:
     def _stop(self, beam: Beam, max_len: int) -> Beam:
         if beam.stop_reason is not None:
             return beam
-        if beam.tokens[-1] == self._options.eos_idx:
+        if beam.tokens[-1] == self.options.eos_idx:
             return replace(beam, stop_reason="eos")
-        guard = self._options.guard
+        guard = self.options.guard
         keep = guard.cut(beam.tokens) if guard is not None else None
         if keep is not None:
             gains = beam.gains[:keep]
@@ -230,7 +230,7 @@ class BeamSearch:
         """Return the score of a beam, or of the beam and one more token."""
         length = len(beam.tokens) + (gain is not None)
         total = beam.total + (gain or 0.0)
-        return total / length if self._options.length_norm else total
+        return total / length if self.options.length_norm else total
 
     def _to_hypothesis(self, beam: Beam) -> Hypothesis:
         finished = beam.stop_reason == "eos"

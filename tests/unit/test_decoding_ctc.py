@@ -131,9 +131,9 @@ def test_at_weight_zero_the_head_is_not_asked(
 
 @pytest.fixture
 def _not_yet_said() -> Iterator[None]:
-    ctc._say_that_there_is_no_head.cache_clear()
+    ctc.say_that_there_is_no_head.cache_clear()
     yield
-    ctc._say_that_there_is_no_head.cache_clear()
+    ctc.say_that_there_is_no_head.cache_clear()
 
 
 @pytest.mark.usefixtures("_not_yet_said")

@@ -13,7 +13,7 @@ from fairseq2.data.tokenizers import load_tokenizer
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig, create_wav2vec2_asr_model
 
 from tests.fakes import arch_config, tiny_model
-from tests.unit.test_pipeline import RATE, create_pipeline, noise
+from tests.unit.test_pipeline_inference import RATE, create_pipeline, noise
 from wavellama import ASRInferencePipeline, ContextExample, TranscribeOptions, Transcript
 from wavellama.audio.load import AudioInput
 from wavellama.batch import AsrBatch

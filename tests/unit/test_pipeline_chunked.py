@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.unit.test_pipeline import RATE, create_pipeline, noise
+from tests.unit.test_pipeline_inference import RATE, create_pipeline, noise
 from wavellama import (
     ASRInferencePipeline,
     TranscribeOptions,
