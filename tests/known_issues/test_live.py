@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.test_pipeline import RATE, create_pipeline, noise
+from tests.unit.test_pipeline_inference import RATE, create_pipeline, noise
 from tests.unit.test_pipeline_live import options, speech
 from wavellama.cli import live
 from wavellama.cli.main import create_parser
