@@ -111,7 +111,7 @@ class _Letter(NamedTuple):
 
 
 def _letters(token_idx: int, piece: str) -> Iterator[_Letter]:
-    """Yield the letters of a piece, which share it in equal parts; a space is none."""
+    """Yield the letters of a piece, which share it in equal parts; a space is no letter."""
     chars = piece.replace(_SPACE, "")
     for i, char in enumerate(chars):
         start, end = Place(token_idx, i / len(chars)), Place(token_idx, (i + 1) / len(chars))

@@ -21,7 +21,7 @@ CANCELLED: Final = 0.01
 was connected with its poles exchanged."""
 
 HEARD: Final = 0.1
-"""From this share on they do not any more."""
+"""Channels whose mean has more of their power than this do not cancel each other out any more."""
 
 MEMORY_SECS: Final = 1.0
 """Over about how much of the past powers are averaged."""

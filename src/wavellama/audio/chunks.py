@@ -91,7 +91,7 @@ def cut_fixed(blocks: Iterable[Tensor], max_secs: float, overlap_secs: float) ->
         held.append(batch)
         while held.end - start > window:
             yield Chunk(held.between(start, start + window), start)
-            # Of the window before, so much as the last one may have to begin earlier.
+            # The last window may begin earlier, so the end of the window before is kept.
             held.drop_before(min(start + window - overlap, held.end - window // 3))
             start += window - overlap
     if held.end:

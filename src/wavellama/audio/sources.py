@@ -185,7 +185,7 @@ def _decode(source: AudioInput, name: str, selection: Selection) -> Iterator[Pie
 
 @contextmanager
 def _open_pipe(path: str | Path, name: str) -> Iterator[BinaryFile]:
-    """Open a pipe that somebody writes into; others would be waited for for ever."""
+    """Open a pipe that somebody writes into; reading from any other would never end."""
     descriptor = os.open(os.path.expanduser(path), os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         os.set_blocking(descriptor, True)

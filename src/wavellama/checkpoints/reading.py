@@ -64,7 +64,7 @@ def open_checkpoint(file: Path) -> dict[str, object]:
         raise CheckpointError(f"{file} cannot be read: {ex.strerror or ex}.") from None
     try:
         content = _open_safetensors(file) if _is_safetensors(file) else _open_torch(file, mappable)
-    except Exception as ex:  # on a file that is none of torch's, its unpickler raises anything
+    except Exception as ex:  # torch's unpickler raises anything on a file that torch did not write
         raise CheckpointError(f"{file} cannot be read: {_reason(ex)}.") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(

@@ -89,7 +89,7 @@ def _plain(name: str) -> str:
 
 
 def _convert(name: str, weight: Tensor) -> dict[str, Tensor]:
-    """Return what a weight of theirs is in our model: nothing, if it is none of the encoder."""
+    """Return what a weight of theirs is in our model: nothing, if it is not in the encoder."""
     if name.startswith("encoder.") and not weight.is_floating_point() and weight.dim() > 0:
         raise CheckpointError(f"{name} is quantised; convert the checkpoint of the whole numbers.")
     kinds = {"gamma": "weight", "beta": "bias"}

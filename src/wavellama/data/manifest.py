@@ -227,7 +227,7 @@ def _canonical(column: str) -> str:
 def _to_utterance(row: Row, folder: Path, default_split: str | None) -> Utterance:
     """Check a row and make it an utterance.
 
-    :raises ValueError: it is none; the message says what it is or lacks.
+    :raises ValueError: it is no utterance; the message says why.
     """
     audio, text = _required(row, "audio"), _required(row, "text")
     duration = _seconds(row, "duration")

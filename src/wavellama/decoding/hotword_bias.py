@@ -43,7 +43,7 @@ class _Speller:
     def spell(self, hotword: str) -> list[tuple[int, ...]]:
         """Return all spellings, at the beginning of a text and within it.
 
-        :raises ConfigError: there is none.
+        :raises ConfigError: the tokenizer cannot write it.
         """
         hotword = " ".join(hotword.split())
         if not hotword:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 BUCKET = 64
-"""A cache has a multiple of so many places: few beside a prompt, many beside a step.
+"""The places of a cache are a multiple of this: few beside a prompt, many beside a step.
 
 Steps between two sizes have the same shapes and write into the same memory.
 """

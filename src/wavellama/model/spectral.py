@@ -32,7 +32,7 @@ class SpectralAugment(Validatable):
     """Stripes of windows to mask in each row."""
 
     windows_per_time_mask: int = 0
-    """One more stripe for every so many windows (10 ms each); 0: none."""
+    """One more stripe for each stretch of this many windows (10 ms each); 0: no more."""
 
     time_mask_width: int = 20
     """The most windows in a stripe."""

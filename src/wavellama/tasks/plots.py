@@ -79,7 +79,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 def draw_curves(
     train: Sequence[Row], valid: Sequence[Row], names: Mapping[str, str], title: str
 ) -> Figure:
-    """Draw losses, error rates and learning rate over the steps; what there is not is left out.
+    """Draw losses, error rates and learning rate over the steps; what was not recorded is left out.
 
     :param train: what was measured in training, in the order of the steps.
     :param valid: the same of the validations.

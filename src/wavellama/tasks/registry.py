@@ -66,7 +66,7 @@ def find_recipe(name: str) -> RecipeFile:
 def load_recipe(name: str) -> Recipe:
     """Return the recipe of that name: built in, registered by a package, or ``module:Class``.
 
-    :raises UnknownNameError: there is none.
+    :raises UnknownNameError: there is no such recipe.
     :raises ConfigError: it cannot be imported.
     """
     targets = {**registered(ENTRY_POINT_GROUP), **BUILT_IN}

@@ -14,7 +14,7 @@ APOSTROPHES: Final = "'\u2019\u02bc\u02bb"
 
 
 _INVISIBLE: Final = regex.compile(r"(?!\u200b)\p{Default_Ignorable_Code_Point}")
-"""Soft hyphens, joiners and the like; the zero width space is none, for it separates words."""
+"""Soft hyphens, joiners and the like; the zero width space is none of these: it ends a word."""
 
 
 def normalize_text(text: str) -> str:
