@@ -72,17 +72,25 @@ def _listen_to_ctrl_c() -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("wavellama")), *ARGS]
+    """Training goes on with the step after it."""
+    train = (*ARGS[:4], "--output-dir", str(tmp_path), *ARGS[4:])
     process = subprocess.Popen(
-        [*command[:5], "--output-dir", str(tmp_path), *command[5:], "regime.num_steps=100000"],
+        [str(Path(sys.executable).with_name("wavellama")), *train, "regime.num_steps=100000"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=_listen_to_ctrl_c,
     )
-    while not list(tmp_path.glob("checkpoints/step_*/trainer/*")):
+    while not (steps := list(tmp_path.glob("checkpoints/step_*[0-9]"))):  # not step_2.tmp
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) != 0
-    assert run_cli(*ARGS[:4], "--output-dir", tmp_path, "--dump-config").returncode == 0
-    assert list(tmp_path.glob("checkpoints/step_*/model"))
+    done = [row["Step"] for row in metrics(tmp_path, "train")]
+    last = max(int(path.name[5:]) for path in tmp_path.glob("checkpoints/step_*[0-9]"))
+    assert last >= int(steps[0].name[5:])
+    assert done == list(range(1, max(done) + 1))
+    assert max(done) - 3 <= last <= max(done), "a checkpoint is written every two steps"
+    result = run_cli(*train, f"regime.num_steps={last + 2}")
+    assert result.returncode == 0, result.stderr
+    more = [row["Step"] for row in metrics(tmp_path, "train")][len(done) :]
+    assert more == [last + 1, last + 2]

@@ -21,6 +21,7 @@ from tests.e2e.runs import (
     run_on_two_processes,
     start_cli,
 )
+from wavellama import ASRInferencePipeline
 from wavellama.audio.load import load_audio
 
 MINI = Path(__file__).parents[2] / "assets/corpora/mini"
@@ -44,10 +45,27 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_trained_run_transcribes_files_at_once(trained: Path) -> None:
-    result = run_cli("transcribe", *CLIPS, "--model", trained, "--lang", "ita_Latn")
+@pytest.fixture(scope="module")
+def talkative(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with another output layer: after two steps it says nothing."""
+    run = tmp_path_factory.mktemp("talkative") / "run"
+    shutil.copytree(trained, run)
+    (file,) = run.glob("checkpoints/step_2/model/pp_00/tp_00/sdp_00.pt")
+    state = torch.load(file)
+    draw = torch.Generator().manual_seed(0)
+    state["final_proj.weight"] = torch.randn(state["final_proj.weight"].shape, generator=draw)
+    torch.save(state, file)
+    return run
+
+
+def test_a_trained_run_transcribes_files_at_once(talkative: Path) -> None:
+    result = run_cli("transcribe", *CLIPS, "--model", talkative, "--lang", "ita_Latn")
     assert result.returncode == 0, result.stderr
-    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [str(c) for c in CLIPS]
+    pipeline = ASRInferencePipeline(str(talkative), device="cpu", dtype=torch.float32)
+    texts = pipeline.transcribe(CLIPS, lang="ita_Latn")
+    assert all(texts)
+    lines = [f"{clip}\t{text}" for clip, text in zip(CLIPS, texts, strict=True)]
+    assert result.stdout.splitlines() == lines
 
 
 def test_one_bad_file_is_named_and_the_others_are_done(trained: Path, tmp_path: Path) -> None:
@@ -196,8 +214,10 @@ def test_the_recipe_takes_files_and_names_bad_ones(trained: Path, tmp_path: Path
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
     assert [row["source"] for row in rows] == [str(CLIPS[0]), str(CLIPS[1])]
     assert (out / CLIPS[0].with_suffix(".srt").name).is_file()
-    before = journal.stat().st_mtime_ns, journal.read_text()
+    subtitles = [out / clip.with_suffix(".srt").name for clip in CLIPS[:2]]
+    before = [path.stat().st_mtime_ns for path in subtitles], journal.read_text()
     assert run_forked(*command).returncode == 1
+    assert [path.stat().st_mtime_ns for path in subtitles] == before[0], "nothing is done again"
     assert journal.read_text() == before[1]
 
 
