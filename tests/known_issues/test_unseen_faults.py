@@ -23,6 +23,7 @@ from wavellama.decoding.streaming import join_hypotheses
 from wavellama.errors import BatchError
 from wavellama.model.loss import Objective, ctc_sum
 from wavellama.model.spectral import SpectralAugment
+from wavellama.search.types import StopReason
 from wavellama.tasks.adapters import adapt
 from wavellama.tasks.setup import set_spectral_augment
 from wavellama.tasks.transcriber import Transcriber
@@ -139,7 +140,7 @@ def test_another_seed_changes_the_filter_banks_in_another_way() -> None:
 
 
 def test_of_several_reasons_the_first_is_told() -> None:
-    reasons = ["eos", "repetition", "context", "length", "eos"]
+    reasons: list[StopReason] = ["eos", "repetition", "context", "length", "eos"]
     ends = [
         Hypothesis([7], -1.0, [-1.0], reason in ("eos", "context"), reason) for reason in reasons
     ]

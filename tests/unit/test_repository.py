@@ -327,3 +327,9 @@ def test_unit_tests_are_named_after_the_modules_that_they_test() -> None:
     modules = ["_".join(p.relative_to(source).with_suffix("").parts) for p in source.rglob("*.py")]
     tests = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
     assert sorted(tests - WHOLE - set(modules)) == []
+
+
+def test_known_issues_are_listed() -> None:
+    folder = ROOT / "tests" / "known_issues"
+    listed = re.findall(r"`(test_\w+\.py)` \|", (folder / "README.md").read_text())
+    assert sorted(listed) == sorted(path.name for path in folder.glob("test_*.py"))
