@@ -58,7 +58,7 @@ def measure(
         prompt = model.embed_prompt(model.read_batch(batch))
         lens = prompt.layout.seq_lens
         contexts = [seqs[:length] for seqs, length in zip(prompt.seqs, lens, strict=True)]
-        drafts = ctc_drafts(model, prompt.frames) or []
+        drafts = ctc_drafts(model, prompt) or []
         max_lens = [200] * len(lens)
         begin = perf_counter()
         expected = GreedySearch(2).run(EngineStepDecoder(engine, contexts), max_lens)

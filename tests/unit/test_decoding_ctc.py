@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fairseq2.datasets import Seq2SeqBatch
+from fairseq2.nn import Linear
 from torch import Tensor
 
 from tests.fakes import (
@@ -30,6 +31,7 @@ from wavellama import (
     Wav2Vec2LlamaModel,
     generate,
 )
+from wavellama.batch import to_asr_batch
 from wavellama.decoding import ctc
 from wavellama.decoding.component import Wav2Vec2LlamaGenerator
 from wavellama.decoding.ctc import ctc_log_probs, ctc_scorers
@@ -65,7 +67,7 @@ def _config(weight: float, nbest: int = 3) -> Wav2Vec2LlamaBeamSearchConfig:
 def _model(overrides: Mapping[str, Any] = LID, **kwargs: Any) -> Wav2Vec2LlamaModel:
     """Return a random model with a CTC head that has a say."""
     model = tiny_model(merge(SMALL, {**overrides, "ctc_head": True}), sharpness=4.0, **kwargs)
-    assert model.ctc_head is not None
+    assert isinstance(model.ctc_head, Linear)
     with torch.no_grad():
         model.ctc_head.weight.mul_(4.0)
     return model
@@ -157,8 +159,8 @@ def test_a_weight_out_of_range_is_an_error(weight: float) -> None:
 
 
 def test_greedy_over_the_joint_score_is_a_beam_of_one(model: Wav2Vec2LlamaModel) -> None:
-    frames = [torch.randn(5, model.encoder_proj.input_dim, dtype=torch.float64)]
-    scorers = ctc_scorers(model, frames, 0.5)
+    prompt = model.embed_prompt(to_asr_batch(ROWS.batch()), model.syntax.prompt)
+    scorers = ctc_scorers(model, prompt, 0.5)
     assert isinstance(create_search(_config(0.5, 1), model, scorers=scorers), BeamSearch)
     assert isinstance(create_search(_config(0.5, 1), model), GreedySearch)
     (greedy, wide) = (generate(model, ROWS.batch(), _config(0.5, nbest)) for nbest in (1, 8))

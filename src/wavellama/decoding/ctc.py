@@ -6,7 +6,6 @@ Shapes: N rows, T samples, S frames, E encoder width, V vocabulary.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from wavellama.batch import AsrBatch
 from wavellama.model.loss import CTC_BLANK
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.outputs import EmbeddedPrompt
 from wavellama.search.ctc_prefix import CtcPrefixScorer
 from wavellama.search.scorers import WeightedScorer
 from wavellama.search.types import Hypothesis
@@ -45,7 +45,8 @@ def ctc_head_generate(model: Wav2Vec2LlamaModel, batch: AsrBatch) -> list[list[i
     :raises BatchError: the model has no CTC head.
     """
     frames, layout = model.encode_audio(batch.audio, batch.audio_lens)
-    return _best_paths(model.ctc_logits(frames), layout)
+    languages = [model.lang_mapping.row(code) for code in batch.langs or [None] * batch.num_rows]
+    return _best_paths(model.ctc_logits(frames, layout.seq_lens, languages), layout)
 
 
 def _best_paths(logits: Tensor, layout: BatchLayout) -> list[list[int]]:
@@ -90,11 +91,10 @@ def collapse(path: Tensor) -> list[int]:
 
 
 def ctc_scorers(
-    model: Wav2Vec2LlamaModel, frames: Sequence[Tensor], weight: float
+    model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, weight: float
 ) -> list[WeightedScorer]:
     """Return the model's CTC head as a scorer; none at weight 0, or where there is no head.
 
-    :param frames: the encoder's frames of each row. *Shape of each:* (S, E).
     :param weight: the head's share of the joint score.
     """
     if weight == 0.0:
@@ -104,27 +104,27 @@ def ctc_scorers(
         return []
     eos_idx = model.target_vocab_info.eos_idx
     assert eos_idx is not None, "checked by the model's constructor"
-    log_probs = [ctc_log_probs(model, row) for row in frames]
+    pairs = zip(prompt.frames, prompt.languages, strict=True)
+    log_probs = [ctc_log_probs(model, *pair) for pair in pairs]
     return [WeightedScorer(CtcPrefixScorer(log_probs, CTC_BLANK, eos_idx), weight)]
 
 
-def ctc_log_probs(model: Wav2Vec2LlamaModel, frames: Tensor) -> Tensor:
+def ctc_log_probs(model: Wav2Vec2LlamaModel, frames: Tensor, language: int = 0) -> Tensor:
     """Return the CTC head's log-probabilities of one clip, in at least float32. (S, E) -> (S, V).
 
+    :param language: as ``lang_mapping`` numbers it; 0 if it is not known.
     :raises BatchError: the model has no CTC head.
     """
-    logits = model.ctc_logits(frames)
+    (logits,) = model.ctc_logits(frames[None], [len(frames)], [language])
     return torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
-def ctc_drafts(model: Wav2Vec2LlamaModel, frames: Sequence[Tensor]) -> list[list[int]] | None:
-    """Return the head's best path of each row, collapsed; None where there is no head.
-
-    :param frames: the encoder's frames of each row. *Shape of each:* (S, E).
-    """
+def ctc_drafts(model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt) -> list[list[int]] | None:
+    """Return the head's best path of each row, collapsed; None where there is no head."""
     if model.ctc_head is None:
         return None
-    return [collapse(model.ctc_logits(row).argmax(-1)) for row in frames]
+    pairs = zip(prompt.frames, prompt.languages, strict=True)
+    return [collapse(ctc_log_probs(model, *pair).argmax(-1)) for pair in pairs]
 
 
 @cache

@@ -48,13 +48,13 @@ def search_prompts(
     if observer is not None or bias.scorer_factories:  # they see every single step
         drafts = None
     elif drafts is None:
-        drafts = ctc_drafts(model, prompt.frames) if config.ctc_draft else None
+        drafts = ctc_drafts(model, prompt) if config.ctc_draft else None
     given = (model, contexts, config.weights, prompt.prefix)
     if drafts is not None and (verifier := create_verifier(*given)) is not None:
         guided = SpeculativeSearch(*_greedy_rules(config, model), bias.constraints)
         results = guided.run(verifier, max_lens, drafts)
     else:
-        scorers = ctc_scorers(model, prompt.frames, config.ctc_weight)
+        scorers = ctc_scorers(model, prompt, config.ctc_weight)
         scorers += bias.create_scorers(len(contexts))
         constraints = bias.constraints
         search = create_search(config, model, observer, constraints=constraints, scorers=scorers)

@@ -220,7 +220,10 @@ class Wav2Vec2LlamaConfig(Validatable):
     """If ``True``, ZERO_SHOT reads EOS before and BOS after its text, as the published model."""
 
     ctc_head: bool = False
-    """If ``True``, the model has a CTC output layer on its encoder."""
+    """If ``True``, the model has a CTC output on its encoder."""
+
+    ctc_head_layers: int = 0
+    """Convolutions before that output; with any, it is told the language as the decoder is."""
 
     syntax: str | None = None
     """A syntax that another package declares, as ``module:NAME``; ``None``: the one that
@@ -245,14 +248,11 @@ class Wav2Vec2LlamaConfig(Validatable):
                 f"`pad_idx` ({self.pad_idx}) and `llama_config.pad_idx`"
                 f" ({self.llama_config.pad_idx}) must be equal."
             )
-        if self.encoder_stacking < 1:
-            result.add_error(f"`encoder_stacking` must be at least 1: {self.encoder_stacking}.")
+        for name, least in (("encoder_stacking", 1), ("n_context_examples", 0)):
+            if (value := getattr(self, name)) < least:
+                result.add_error(f"`{name}` must be at least {least}, but is {value}.")
         if not 0.0 <= self.lang_embeddings_p <= 1.0:
             result.add_error(f"`lang_embeddings_p` must lie in [0, 1]: {self.lang_embeddings_p}.")
-        if self.n_context_examples < 0:
-            result.add_error(
-                f"`n_context_examples` must be at least 0, but is {self.n_context_examples}."
-            )
         self._validate_syntax(result)
         self._validate_indices(result)
         self._validate_languages(result)

@@ -32,6 +32,7 @@ from torch.nn.init import trunc_normal_
 from typing_extensions import override
 
 from wavellama.model.config import Wav2Vec2LlamaConfig
+from wavellama.model.ctc_head import LanguageCtcHead
 from wavellama.model.encoder_config import EncoderConfig
 from wavellama.model.masking import create_standard_masker, standard_masker_config
 from wavellama.model.mel import FilterBankExtractor, LogMelExtractor
@@ -137,13 +138,16 @@ class Wav2Vec2LlamaFactory:
         card = self._config.streaming_config.text_tokenizer
         return card_encoder(card) if card else None
 
-    def create_ctc_head(self) -> Linear | None:
-        """Create the CTC output layer, where the configuration asks for one."""
-        config = self._config
+    def create_ctc_head(self) -> Linear | LanguageCtcHead | None:
+        """Create the CTC output, where the configuration asks for one."""
+        config, width = self._config, self._config.wav2vec2_asr_config.encoder_config.model_dim
         if not config.ctc_head:
             return None
-        return Linear(
-            config.wav2vec2_asr_config.encoder_config.model_dim, config.target_vocab_size, bias=True
+        if config.ctc_head_layers == 0:
+            return Linear(width, config.target_vocab_size, bias=True)
+        num_languages = len(config.language_table or ()) + 1
+        return LanguageCtcHead(
+            width, num_languages, config.target_vocab_size, config.ctc_head_layers
         )
 
     def create_masker(self) -> Wav2Vec2Masker | None:

@@ -57,6 +57,10 @@ class ModelInputs(NamedTuple):
         """Return the clips that have a text of their own to learn: utterances or segments."""
         return [item for row in self.rows for item in row.items[Items.SEGMENTS]]
 
+    def item_languages(self) -> list[int]:
+        """Return the language that each of these clips is told."""
+        return [row.language for row in self.rows for _ in row.items[Items.SEGMENTS]]
+
 
 class PastSegment(NamedTuple):
     """A decoded segment that stays in the context of those after it."""

@@ -25,6 +25,7 @@ from wavellama.batch import AsrBatch
 from wavellama.errors import BatchError, ConfigError, ContextTooLongError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaStreamingConfig
 from wavellama.model.copies import CopyableModule
+from wavellama.model.ctc_head import LanguageCtcHead
 from wavellama.model.draws import Draws, keep_rows, token_noise
 from wavellama.model.features import check_seq_lens, extract_features, stack_frames
 from wavellama.model.inputs import (
@@ -84,7 +85,7 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         seed: int = 42,
         zero_shot_swapped_bos_eos: bool = True,
         special_token_base: int | None = None,
-        ctc_head: Linear | None = None,
+        ctc_head: Linear | LanguageCtcHead | None = None,
         syntax: Syntax | None = None,
     ) -> None:
         """
@@ -105,7 +106,7 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         :param seed: the seed of the draws that training makes.
         :param zero_shot_swapped_bos_eos: whether ZERO_SHOT reads EOS before its text, BOS after it.
         :param special_token_base: the id of the first special token (default: vocabulary size).
-        :param ctc_head: an output layer on the encoder, for CTC.
+        :param ctc_head: the output on the encoder, for CTC.
         :param syntax: what the decoder reads; None: what the kind of model and its form select.
         :raises SyntaxNotAvailableError: there is no such form of this kind of model.
         """
@@ -206,7 +207,8 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         if places is not None:
             rows, audio = put_in_place(rows, audio, places)
         prompt = self.embed_rows(rows, parts, audio)
-        return prompt._replace(frames=[frames[row.own.clip] for row in rows if row.own.clip >= 0])
+        own = [frames[row.own.clip] for row in rows if row.own.clip >= 0]
+        return prompt._replace(frames=own, languages=[row.language for row in rows])
 
     def embed_audio(
         self, seqs: Tensor, seq_lens: Sequence[int] | Tensor
@@ -240,14 +242,24 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         """Embed token ids (N, S) as (N, S, M) in ``dtype``."""
         return self.text_frontend(seqs).to(dtype)
 
-    def ctc_logits(self, frames: Tensor) -> Tensor:
+    def ctc_logits(
+        self,
+        frames: Tensor,
+        lens: Sequence[int] | None = None,
+        languages: Sequence[int] | None = None,
+    ) -> Tensor:
         """Return the CTC head's logits (N, S, V) of encoder frames (N, S, E).
 
+        :param lens: frames per row; None means that all rows are full.
+        :param languages: of each row, as ``lang_mapping`` numbers it; None or 0: not known.
         :raises BatchError: the model has no CTC head.
         """
         if self.ctc_head is None:
             raise BatchError("The model has no CTC head; its configuration needs `ctc_head: true`.")
-        return self.ctc_head(frames)
+        if not isinstance(self.ctc_head, LanguageCtcHead):
+            return self.ctc_head(frames)
+        num_rows, longest = frames.shape[:2]
+        return self.ctc_head(frames, lens or [longest] * num_rows, languages or [0] * num_rows)
 
     def _training_loss(self, batch: AsrBatch, objective: Objective) -> TrainingLoss:
         inputs = self._training_inputs(batch, objective.token_noise_p)
@@ -255,7 +267,8 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         nll = ctc = frames[0].new_zeros(())
         if objective.ctc_weight > 0.0:
             own, lens = pad([frames[item.clip] for item in items])
-            ctc = ctc_sum(self.ctc_logits(own), lens, [item.target for item in items])
+            logits = self.ctc_logits(own, lens, inputs.item_languages())
+            ctc = ctc_sum(logits, lens, [item.target for item in items])
         if objective.ctc_weight < 1.0:
             prompt = self.embed_rows(inputs.rows, self.syntax.parts, self._project(frames))
             hidden, _ = self._decode(prompt)

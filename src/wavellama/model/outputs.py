@@ -74,6 +74,9 @@ class EmbeddedPrompt(NamedTuple):
     frames: Sequence[Tensor] = ()
     """In inference, the encoder's frames of each row's own clip. *Shape of each:* (T, E)."""
 
+    languages: Sequence[int] = ()
+    """In inference, the language that each row is told, as a row of its embedding."""
+
     prefix: SharedPrefix | None = None
     """What stands before each row and is not part of ``seqs``."""
 
