@@ -13,9 +13,9 @@ from fairseq2.device import CPU
 from fairseq2.metrics import Mean, MetricBag
 
 from tests.fakes import SMALL, make_batch, make_waveforms, merge, tiny_model
-from tests.unit.test_pipeline import RATE, create_pipeline, noise
-from tests.unit.test_pipeline_stream import results
-from tests.unit.test_training_parts import objective_loss
+from tests.unit.test_pipeline_chunked import results
+from tests.unit.test_pipeline_inference import RATE, create_pipeline, noise
+from tests.unit.test_tasks_train import objective_loss
 from wavellama import ContextExample, Hypothesis, TranscribeOptions
 from wavellama.batch import AsrBatch, Example
 from wavellama.decoding.examples import read_examples
