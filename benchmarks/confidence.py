@@ -23,7 +23,7 @@ from wavellama.batch import AsrBatch
 from wavellama.checkpoints.hub import ModelSource, find_model
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
 from wavellama.decoding.attention_times import attention_times
-from wavellama.decoding.token_words import word_token_spans
+from wavellama.decoding.token_texts import word_token_spans
 from wavellama.errors import AlignmentError
 from wavellama.metrics.confidence import ConfidenceScores
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
@@ -35,8 +35,7 @@ from wavellama.tasks.calibrate import (
     recognise_words,
     score_words,
 )
-from wavellama.tasks.plots import save_figure
-from wavellama.tasks.reliability import draw_reliability
+from wavellama.tasks.plots import draw_reliability, save_figure
 from wavellama.text.words import split_words
 from wavellama.transcript.calibration import Confidence
 

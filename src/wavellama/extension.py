@@ -24,7 +24,6 @@ def register(container: DependencyContainer) -> None:
     :raises SystemExit: this fails in the command line.
     """
     try:
-        _register_assets(container)
         _register_models(container)
         _register_datasets(container)
         _register_components(container)
@@ -37,16 +36,13 @@ def register(container: DependencyContainer) -> None:
         raise
 
 
-def _register_assets(container: DependencyContainer) -> None:
+def _register_models(container: DependencyContainer) -> None:
     from fairseq2.composition import register_package_assets
 
-    register_package_assets(container, "wavellama.assets.cards")
-
-
-def _register_models(container: DependencyContainer) -> None:
     from wavellama.checkpoints.family import register_families
     from wavellama.model.archs import register_archs
 
+    register_package_assets(container, "wavellama.assets.cards")
     register_families(container)
     register_archs(container)
 
@@ -83,20 +79,11 @@ def _register_components(container: DependencyContainer) -> None:
     register_component(
         container, Seq2SeqGenerator, BEAM_GENERATOR, Wav2Vec2LlamaBeamSearchConfig, create_generator
     )
-    register_component(
-        container,
-        masking.MaskerFactory,
-        masking.STANDARD_MASKER,
-        masking.StandardMaskerConfig,
-        masking.standard_masker_factory,
-    )
-    register_component(
-        container,
-        masking.MaskerFactory,
-        masking.NO_MASKER,
-        masking.NoMaskerConfig,
-        masking.no_masker_factory,
-    )
+    kind = masking.MaskerFactory
+    standard = (masking.STANDARD_MASKER, masking.StandardMaskerConfig)
+    register_component(container, kind, *standard, masking.standard_masker_factory)
+    none = (masking.NO_MASKER, masking.NoMaskerConfig)
+    register_component(container, kind, *none, masking.no_masker_factory)
 
 
 def _register_metrics(container: DependencyContainer) -> None:

@@ -36,7 +36,7 @@ from wavellama.tasks.calibrate import (
     save_confidence,
     score_words,
 )
-from wavellama.tasks.reliability import draw_reliability
+from wavellama.tasks.plots import draw_reliability
 from wavellama.transcript.calibration import Confidence, read_confidence, to_json
 
 LOGPROBS = st.floats(-50.0, 0.0)

@@ -14,7 +14,7 @@ from fairseq2.gang import create_fake_gangs
 from torch import Tensor
 
 from tests.fakes import make_batch, make_waveforms, tiny_model
-from wavellama.audio.augment import change_speed
+from wavellama.audio.load import change_speed
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.plan import Planner, ReaderOptions
 from wavellama.data.toy import ToyTones, ToyTonesConfig

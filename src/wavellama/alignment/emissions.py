@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from wavellama.errors import AlignmentError, ConfigError
-from wavellama.model.eval_mode import eval_mode
 from wavellama.model.frames import frame_grid
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.modules import eval_mode
 from wavellama.units import seconds_to_samples
 
 CtcModel: TypeAlias = Wav2Vec2LlamaModel | Wav2Vec2AsrModel

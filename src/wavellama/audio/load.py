@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torchaudio.functional
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from wavellama.audio.sources import AudioInput, describe
 from wavellama.audio.stream import stream_audio
 from wavellama.audio.tracks import EVERYTHING, Selection
+from wavellama.units import SAMPLE_RATE
 
 __all__ = ["AudioInput", "Selection", "describe", "load_audio", "normalize"]
 
@@ -43,3 +45,13 @@ def load_audio(source: AudioInput, selection: Selection = EVERYTHING) -> Tensor:
 def normalize(waveform: Tensor) -> Tensor:
     """Return the waveform with zero mean and unit variance over the whole clip. (T)."""
     return layer_norm(waveform, waveform.shape)
+
+
+def change_speed(waveform: Tensor, speed: float) -> Tensor:
+    """Play the waveform ``speed`` times as fast, which moves its pitch, too. (T) -> (T / speed).
+
+    The factor is rounded to whole percents, for which resampling is cheap.
+    """
+    rate = SAMPLE_RATE * round(100 * speed) // 100
+    resampled: Tensor = torchaudio.functional.resample(waveform, rate, SAMPLE_RATE)
+    return resampled

@@ -111,8 +111,7 @@ def _draw(path: Path, found: Calibration, title: str) -> None:
     :raises DataError: it cannot be written.
     """
     from wavellama.errors import DataError
-    from wavellama.tasks.plots import save_figure
-    from wavellama.tasks.reliability import draw_reliability
+    from wavellama.tasks.plots import draw_reliability, save_figure
 
     systems = {"before": found.before, "after": found.after}
     try:

@@ -44,7 +44,7 @@ def list_languages(args: argparse.Namespace) -> int:
     if found:
         _print_rows(found)
         return 0
-    near = [table.lookup.describe(code).label for code in table.nearest(args.pattern)]
+    near = [table.lookup.describe(code).label for code in table.lookup.nearest(args.pattern)]
     print(
         f"error: no language has {args.pattern!r} in its code, name or script.{suggestion(near)}",
         file=sys.stderr,

@@ -7,18 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from wavellama.audio.load import load_audio
 from wavellama.data.manifest import BrokenRow, find_manifests, read_manifest
 from wavellama.data.progress import map_in_threads
-from wavellama.data.utterance import Utterance
+from wavellama.data.utterance import TOLERANCE_SECS, Utterance
 from wavellama.errors import AudioError
 from wavellama.units import samples_to_seconds
-
-TOLERANCE_SECS: Final = 0.1
-"""How much the audio may be shorter or longer than the manifest says."""
-
 
 Row: TypeAlias = tuple[Path, int, Utterance]
 """An utterance, with its manifest and its line there."""

@@ -16,14 +16,11 @@ from typing_extensions import override
 from wavellama.audio.load import load_audio
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.manifest import find_manifests, read_manifest
-from wavellama.data.utterance import Utterance
+from wavellama.data.utterance import TOLERANCE_SECS, Utterance
 from wavellama.errors import AudioError, DataError, UnknownNameError
 from wavellama.units import samples_to_seconds, seconds_to_samples
 
 MANIFEST_ASR_FAMILY: Final = "manifest_asr"
-
-TOLERANCE_SECS: Final = 0.1
-"""How much the audio may be shorter or longer than its manifest says."""
 
 _log = logging.getLogger(__name__)
 

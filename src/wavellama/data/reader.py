@@ -14,8 +14,7 @@ from fairseq2.gang import Gang, Gangs, ReduceOperation
 from torch import Tensor
 from typing_extensions import Self, override
 
-from wavellama.audio.augment import change_speed
-from wavellama.audio.load import normalize
+from wavellama.audio.load import change_speed, normalize
 from wavellama.batch import Example
 from wavellama.data.collate import Row, collate, join_words
 from wavellama.data.failures import Failures

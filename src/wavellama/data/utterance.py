@@ -8,6 +8,9 @@ from typing import Final
 
 from wavellama.data.words import AlignedWord
 
+TOLERANCE_SECS: Final = 0.1
+"""How much the audio may be shorter or longer than the manifest says."""
+
 MAX_CHARS_PER_SEC: Final = 60.0
 """No script is spoken faster: the fastest speech has about 25 letters a second."""
 

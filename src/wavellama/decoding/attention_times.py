@@ -22,9 +22,9 @@ from torchaudio.functional import forced_align, merge_tokens
 from wavellama.batch import AsrBatch
 from wavellama.decoding.examples import embed_after
 from wavellama.errors import BatchError, ContextTooLongError, DecodingError
-from wavellama.model.eval_mode import eval_mode
 from wavellama.model.frames import frame_grid
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.modules import eval_mode
 from wavellama.model.outputs import EmbeddedPrompt, SharedPrefix
 from wavellama.units import samples_to_seconds
 

@@ -9,8 +9,8 @@ import torch
 
 from wavellama.batch import AsrBatch, Example
 from wavellama.errors import BatchError
-from wavellama.model.eval_mode import eval_mode
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.modules import eval_mode
 from wavellama.model.outputs import EmbeddedPrompt, SharedPrefix
 from wavellama.prompt.parts import Audio, Part
 

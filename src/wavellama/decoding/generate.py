@@ -17,8 +17,8 @@ from wavellama.decoding.prompt_search import search_prompts
 from wavellama.decoding.streaming import transcribe_rows
 from wavellama.errors import BatchError, ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.model.eval_mode import eval_mode
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.modules import eval_mode
 from wavellama.model.outputs import DecoderInputs, EmbeddedPrompt, SharedPrefix
 from wavellama.prompt.assemble import AudioSpan
 from wavellama.prompt.layout import lay_out

@@ -27,9 +27,9 @@ from wavellama.decoding.prompt_search import search_prompts
 from wavellama.engine import EngineContinuations, Precision
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, ContextTooLongError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.model.eval_mode import eval_mode
 from wavellama.model.inputs import cut
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.modules import eval_mode
 from wavellama.prompt.layout import NO_LABEL
 from wavellama.prompt.parts import Audio, Language, Part, flatten, num_fixed
 from wavellama.prompt.syntax import Syntax
@@ -147,12 +147,8 @@ class ModuleContinuations:
     """Runs fairseq2's decoder modules, which read the prompt anew in each call."""
 
     def __init__(self, model: Wav2Vec2LlamaModel, prompt: Tensor) -> None:
-        """
-        :param model: the model, in eval mode.
-        :param prompt: the embedded prompt. *Shape:* (S, M).
-        """
-        self._model = model
-        self._prompt = prompt
+        """:param prompt: the embedded prompt. *Shape:* (S, M)."""
+        self._model, self._prompt = model, prompt
 
     def read(self, seqs: Tensor) -> Tensor:
         """Return the log-probabilities of the next token after each position. (K, T, V).

@@ -54,11 +54,7 @@ def create_verifier(
 ) -> Verifier | None:
     """Return what reads drafts with the model, or None if it has to be run by its modules.
 
-    :param model: the model, in eval mode.
-    :param contexts: each row's embedded prompt. *Shape of each:* (S, M).
-    :param precision: how the engine holds the decoder's weights.
-    :param prefix: what stands before each of the prompts.
-    :raises ConfigError: ``precision`` is not possible with this model or device.
+    Parameters and errors are those of ``create_step_decoder``.
     """
     engine = find_engine(model, precision)
     if engine is None:
@@ -84,12 +80,8 @@ class ModuleStepDecoder:
     """Runs fairseq2's decoder modules, one row at a time (a ``search.StepDecoder``)."""
 
     def __init__(self, model: Wav2Vec2LlamaModel, contexts: Sequence[Tensor]) -> None:
-        """
-        :param model: the model, in eval mode.
-        :param contexts: each row's embedded prompt. *Shape of each:* (S, M).
-        """
-        self._model = model
-        self._contexts = contexts
+        """Begin; see ``create_step_decoder``."""
+        self._model, self._contexts = model, contexts
         # One more than the longest sequence: fairseq2 counts the next step before it is taken.
         max_num_steps = model.max_generation_length + 1
         self._rows = [_RowCache(IncrementalStateBag(max_num_steps)) for _ in contexts]

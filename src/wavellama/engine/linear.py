@@ -128,10 +128,7 @@ class TwoDigitInt8Linear:
     """
 
     def __init__(self, weight: Tensor, scales: Tensor) -> None:
-        """
-        :param weight: *Shape:* (O, I), int8.
-        :param scales: the value of one unit of each output's weights. *Shape:* (O).
-        """
+        """Hold an int8 weight (O, I), and the value of one unit of each output's weights (O)."""
         self._weight, self._scales = pack_int8(weight), scales
         self._zero_points = torch.zeros(scales.shape, dtype=torch.int32)
 
@@ -153,12 +150,8 @@ class WeightOnlyInt8Linear:
     """torch's product of bfloat16 activations with 8-bit weights, for CPUs without VNNI."""
 
     def __init__(self, weight: Tensor, scales: Tensor) -> None:
-        """
-        :param weight: *Shape:* (O, I), int8.
-        :param scales: the value of one unit of each output's weights. *Shape:* (O).
-        """
-        self._weight = weight
-        self._scales = scales
+        """Hold an int8 weight (O, I), and the value of one unit of each output's weights (O)."""
+        self._weight, self._scales = weight, scales
         self._ones = torch.ones(scales.shape, dtype=torch.bfloat16)
 
     def __call__(self, seqs: Tensor) -> Tensor:

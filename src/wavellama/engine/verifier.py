@@ -26,10 +26,7 @@ class EngineVerifier:
     def __init__(
         self, engine: Engine, prompts: Sequence[Tensor], prefix: Prefix | None = None
     ) -> None:
-        """
-        :param prompts: each row's embedded prompt. *Shape of each:* (S, M).
-        :param prefix: what the engine has read before, and what stands before each prompt.
-        """
+        """Begin; prompts and prefix are those of ``CachedRows``."""
         self._engine = engine
         self._rows = CachedRows(engine, prompts, prefix)
         self._alive = list(range(len(prompts)))  # the search's rows among those of the cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeGuard, cast, final
 
@@ -26,7 +25,6 @@ from fairseq2.models.wav2vec2 import (
 )
 from fairseq2.nn import Linear, SinusoidalPositionEncoder, StandardEmbedding
 from fairseq2.utils.validation import StandardObjectValidator
-from torch import Tensor
 from torch.nn import Dropout, Identity
 from torch.nn.init import trunc_normal_
 from typing_extensions import override
@@ -59,7 +57,7 @@ class Wav2Vec2LlamaFactory:
 
     def create_model(self) -> Wav2Vec2LlamaModel:
         """Create the whole model."""
-        config = self._config
+        config, tokenizer = self._config, self._config.streaming_config.text_tokenizer
         return Wav2Vec2LlamaModel(
             config.model_type,
             config.llama_config.model_dim,
@@ -69,7 +67,10 @@ class Wav2Vec2LlamaFactory:
             self.create_text_frontend(),
             self._decoder_factory.create_decoder(),
             self.create_final_proj(),
-            self.create_vocab_info(),
+            VocabularyInfo(
+                *(config.target_vocab_size, config.unk_idx),
+                *(config.bos_idx, config.eos_idx, config.pad_idx),
+            ),
             masker=self.create_masker(),
             max_generation_length=config.llama_config.max_seq_len,
             encoder_stacking=config.encoder_stacking,
@@ -80,19 +81,12 @@ class Wav2Vec2LlamaFactory:
             context_text_only=config.context_text_only,
             beam_search_config=config.beam_search_config,
             streaming_config=config.streaming_config,
-            text_encoder=self.create_text_encoder(),
+            text_encoder=card_encoder(tokenizer) if tokenizer else None,
             n_context_examples=config.n_context_examples,
             zero_shot_swapped_bos_eos=config.zero_shot_swapped_bos_eos,
             special_token_base=config.special_token_base,
             ctc_head=self.create_ctc_head(),
             syntax=config.find_syntax(),
-        )
-
-    def create_vocab_info(self) -> VocabularyInfo:
-        """Describe the target vocabulary."""
-        config = self._config
-        return VocabularyInfo(
-            config.target_vocab_size, config.unk_idx, config.bos_idx, config.eos_idx, config.pad_idx
         )
 
     def create_encoder_proj(self) -> Linear:
@@ -132,11 +126,6 @@ class Wav2Vec2LlamaFactory:
             bias=False,
             init_fn=_init_projection,
         )
-
-    def create_text_encoder(self) -> Callable[[str], Tensor] | None:
-        """Create the encoder of a segment's words, where the configuration names a tokenizer."""
-        card = self._config.streaming_config.text_tokenizer
-        return card_encoder(card) if card else None
 
     def create_ctc_head(self) -> Linear | LanguageCtcHead | None:
         """Create the CTC output, where the configuration asks for one."""

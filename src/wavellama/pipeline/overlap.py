@@ -33,7 +33,7 @@ def join_windows(left: Segment, right: Segment, overlap: tuple[float, float]) ->
         middle = sum(overlap) / 2
         keep = sum(word.start + word.end < 2 * middle for word in left.words)
         drop = sum(word.start + word.end < 2 * middle for word in right.words)
-        return [_first(left, keep), _last(right, drop)]
+        return [_select(left, slice(0, keep)), _select(right, slice(drop, None))]
     left_words, right_words = _words(left), _words(right)
     length = overlap[1] - overlap[0]
     seam = find_seam(
@@ -42,7 +42,7 @@ def join_windows(left: Segment, right: Segment, overlap: tuple[float, float]) ->
         _num_words(left_words, length, left),
         _num_words(right_words, length, right),
     )
-    return [_first(left, seam.keep_left), _last(right, seam.drop_right)]
+    return [_select(left, slice(0, seam.keep_left)), _select(right, slice(seam.drop_right, None))]
 
 
 def find_seam(left: Sequence[str], right: Sequence[str], max_left: int, max_right: int) -> Seam:
@@ -66,14 +66,6 @@ def _num_words(words: Sequence[TextWord], overlap_secs: float, segment: Segment)
     """Return how many words may lie in the overlap: twice as many as on average, and two more."""
     share = overlap_secs / max(segment.end - segment.start, overlap_secs)
     return 2 + ceil(2 * share * len(words))
-
-
-def _first(segment: Segment, count: int) -> Segment:
-    return _select(segment, slice(0, count))
-
-
-def _last(segment: Segment, begin: int) -> Segment:
-    return _select(segment, slice(begin, None))
 
 
 def _select(segment: Segment, kept: slice) -> Segment:

@@ -12,7 +12,7 @@ import torch
 from fairseq2.data.tokenizers import Tokenizer
 
 from wavellama.audio.chunks import Chunk
-from wavellama.decoding.token_words import word_token_spans
+from wavellama.decoding.token_texts import word_token_spans
 from wavellama.pipeline.jobs import Clip, Job
 from wavellama.pipeline.overlap import join_windows
 from wavellama.pipeline.recogniser import Recognition

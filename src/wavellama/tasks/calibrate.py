@@ -18,7 +18,7 @@ from wavellama.data.dataset import AsrDataset
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
 from wavellama.decoding.generate import generate
-from wavellama.decoding.token_words import word_token_spans
+from wavellama.decoding.token_texts import word_token_spans
 from wavellama.errors import ConfigError, DataError
 from wavellama.metrics.confidence import ConfidenceScores, right_words, score_confidences
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig

@@ -147,12 +147,10 @@ class LanguageTable(Mapping[str, int]):
         found = self._find(code)
         if len(found) == 1:
             return found[0]
-        labels = {code: self.lookup.describe(code).label for code in found or self.nearest(code)}
+        labels = {
+            code: self.lookup.describe(code).label for code in found or self.lookup.nearest(code)
+        }
         raise UnknownLanguageError(code, labels, is_ambiguous=bool(found))
-
-    def nearest(self, text: str) -> list[str]:
-        """Return a few codes that ``text`` may mean, best first (see ``Lookup.nearest``)."""
-        return self.lookup.nearest(text)
 
     @cached_property
     def lookup(self) -> Lookup:

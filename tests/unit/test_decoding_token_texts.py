@@ -18,7 +18,7 @@ from sentencepiece import SentencePieceTrainer
 from torch import Tensor
 
 from tests.fakes import golden_tokenizer
-from wavellama.decoding.token_words import word_token_spans
+from wavellama.decoding.token_texts import word_token_spans
 from wavellama.text.words import split_words
 
 TEXT = "the cat sat on the mat, that the rat ate at the flat: über 東京 ไทย"

@@ -1,7 +1,9 @@
-"""Modules that ``copy.deepcopy`` can copy, whatever weight norm keeps in them."""
+"""What torch's modules lack: copies whatever weight norm keeps in them, eval mode for a while."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -26,3 +28,15 @@ class CopyableModule(Module):
         memo[id(self)] = copy = self.__new__(type(self))
         copy.__dict__.update(deepcopy(self.__dict__, memo))
         return copy
+
+
+@contextmanager
+def eval_mode(model: Module) -> Iterator[None]:
+    """Put the model in eval mode, and each of its modules back in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
