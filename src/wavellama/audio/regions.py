@@ -165,10 +165,7 @@ class RegionFinder:
         return found + self._release()
 
     def finish(self, num_samples: int) -> list[SpeechRegion]:
-        """Return the remaining regions of audio that has ended.
-
-        :param num_samples: the length of all audio.
-        """
+        """Return the remaining regions of audio that has ended after ``num_samples``."""
         found: list[SpeechRegion] = []
         if self._open is not None:
             found = self._close(self._open, num_samples, padding=0)

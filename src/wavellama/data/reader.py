@@ -129,10 +129,7 @@ class EpochReader(DataReader[Seq2SeqBatch]):
     """A reader that tells its planner the epoch, and saves it with the rest of its state."""
 
     def __init__(self, reader: DataReader[Seq2SeqBatch], planner: Planner, gang: Gang) -> None:
-        """Wrap a reader.
-
-        :param gang: the processes that read shards of the same split.
-        """
+        """Wrap a reader; the processes of ``gang`` read shards of the same split."""
         self._reader, self._planner, self._gang = reader, planner, gang
         self._num_batches = 0
         """Batches of this epoch."""

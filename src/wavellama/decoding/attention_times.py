@@ -120,11 +120,7 @@ class HeadChoice:
         self._num_seen = 0
 
     def add(self, queries: Tensor, keys: Tensor) -> None:
-        """Take in the heads of a layer.
-
-        :param queries: *Shape:* (1, S, H, K).
-        :param keys: *Shape:* (1, S, H, K).
-        """
+        """Take in the queries and keys of a layer's heads. (1, S, H, K) each."""
         asking = queries[0, -self._num_tokens - 1 :].float()  # the first token is asked for before
         scores = torch.einsum("uhk,thk->hut", asking, keys[0, self.audio].float())
         looks = (scores / queries.size(-1) ** 0.5).softmax(-1).cpu()  # (H, U + 1, T')

@@ -26,12 +26,7 @@ _log = logging.getLogger(__name__)
 
 @torch.no_grad()
 def ctc_generate(model: Wav2Vec2AsrModel, audio: Tensor, audio_lens: list[int]) -> list[list[int]]:
-    """Return the best path of each row, collapsed.
-
-    :param model: a CTC model in eval mode.
-    :param audio: waveforms. *Shape:* (N, T).
-    :param audio_lens: samples per row.
-    """
+    """Return the best path, collapsed, of each row of waveforms (N, T); in eval mode."""
     dtype = next(model.parameters()).dtype
     logits, layout = model(audio.to(dtype), BatchLayout.of(audio, audio_lens))  # (N, S, V)
     return _best_paths(logits, layout)
@@ -59,13 +54,9 @@ def _best_paths(logits: Tensor, layout: BatchLayout) -> list[list[int]]:
 def ctc_hypotheses(
     model: Wav2Vec2AsrModel, audio: Tensor, audio_lens: list[int]
 ) -> list[Hypothesis]:
-    """Return the best path of each row, collapsed, as a hypothesis.
+    """Return the best path of each row of waveforms (N, T), collapsed, as a hypothesis.
 
     A token's log-probability is that of its likeliest frame; the score is that of the whole path.
-
-    :param model: a CTC model in eval mode.
-    :param audio: waveforms. *Shape:* (N, T).
-    :param audio_lens: samples per row.
     """
     dtype = next(model.parameters()).dtype
     logits, layout = model(audio.to(dtype), BatchLayout.of(audio, audio_lens))  # (N, S, V)

@@ -109,12 +109,7 @@ class KeyValueCache:
         return used.to(torch.uint8).argsort(dim=1, stable=True)[:, :num_places]
 
     def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Put new keys and values into one layer.
-
-        :param places: where to. *Shape:* (N, K).
-        :param keys: *Shape:* (N, K, G, D).
-        :param values: *Shape:* (N, K, G, D).
-        """
+        """Put new keys and values (N, K, G, D) into the places (N, K) of one layer."""
         rows = torch.arange(places.size(0), device=places.device)[:, None]
         self.keys[layer][rows, :, places] = keys
         self.values[layer][rows, :, places] = values
@@ -129,10 +124,7 @@ class KeyValueCache:
             self.visible = visible
 
     def keep_rows(self, rows: Tensor) -> None:
-        """Drop all other rows, and the places that nobody sees any more.
-
-        :param rows: the indices of the rows to keep. *Shape:* (N').
-        """
+        """Drop all but some rows (N'), and the places that nobody sees any more."""
         self.visible = self.visible[rows]
         used = self.visible.any(1)  # (N', C)
         self.max_used = int(used.sum(1).max())

@@ -60,10 +60,7 @@ class EngineVerifier:
         return log_probs[self._rows.send(self._alive)]
 
     def accept(self, counts: Sequence[int]) -> None:
-        """Keep the first tokens of what was just read, of each row at least one.
-
-        :param counts: the number of tokens to keep, per row.
-        """
+        """Keep the first ``counts`` tokens of what was just read, of each row at least one."""
         last = [0] * len(self._rows.lens)
         for row, count in zip(self._alive, counts, strict=True):
             last[row] = count - 1

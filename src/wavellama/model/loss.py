@@ -93,11 +93,9 @@ def covered_nll(
 
 
 def ctc_sum(logits: Tensor, frame_lens: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:
-    """Return the summed CTC loss; a row with fewer frames than tokens contributes nothing.
+    """Return the summed CTC loss of logits (N, S, V) with so many frames and these tokens per row.
 
-    :param logits: *Shape:* (N, S, V).
-    :param frame_lens: frames per row.
-    :param targets: token ids per row.
+    A row with fewer frames than tokens contributes nothing.
     """
     log_probs = log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (S, N, V)
     return ctc_loss(

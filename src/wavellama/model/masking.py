@@ -119,10 +119,7 @@ class MaskerFactory(Protocol):
     """The component that YAML names: from the width of the features to their masker, or to None."""
 
     def __call__(self, model_dim: int) -> Wav2Vec2Masker | None:
-        """Create the masker of one model.
-
-        :param model_dim: the width of the features, which is that of the encoder.
-        """
+        """Create the masker of a model whose features have ``model_dim`` channels."""
         ...
 
 

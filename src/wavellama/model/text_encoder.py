@@ -21,10 +21,7 @@ class SegmentTextEncoder:
     """
 
     def __init__(self, encode: Callable[[str], Tensor], unk_idx: int | None) -> None:
-        """
-        :param encode: the tokenizer's encoder.
-        :param unk_idx: its unknown token.
-        """
+        """Take the encoder of a tokenizer, and its unknown token."""
         self._encode, self._unk_idx = encode, unk_idx
 
     def __call__(self, text: str) -> list[int]:

@@ -33,9 +33,8 @@ class Fault(NamedTuple):
 def attempt(work: Callable[[], R], dtype: torch.dtype) -> R | Fault:
     """Return the result of some work, or why this audio does not let it succeed.
 
-    Of an error its reason alone is kept: what hangs on it is memory that others may need.
-
-    :param dtype: the type of the model's weights.
+    Of an error its reason alone is kept: what hangs on it is memory that others may need. The type
+    of the model's weights decides what is advised.
     """
     try:
         return work()
@@ -50,10 +49,7 @@ def attempt(work: Callable[[], R], dtype: torch.dtype) -> R | Fault:
 def attempt_all(
     work: Callable[[list[T]], list[R]], rows: list[T], dtype: torch.dtype
 ) -> list[R | Fault]:
-    """Return the results of rows that are worked on together; where that fails, in halves.
-
-    :param dtype: the type of the model's weights.
-    """
+    """Return the results of rows that are worked on together; where that fails, in halves."""
     results = attempt(partial(work, rows), dtype)
     if not isinstance(results, Fault):
         return [*results]

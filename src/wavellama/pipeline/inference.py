@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
 from math import inf
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import torch
 from fairseq2.data.tokenizers import Tokenizer
@@ -31,14 +31,13 @@ from wavellama.pipeline.inputs import (
     examples_per_input,
     langs_per_input,
 )
-from wavellama.pipeline.jobs import Job, in_order
+from wavellama.pipeline.jobs import in_order
 from wavellama.pipeline.live import LiveSession, LiveTexts, SegmentListener, UtteranceListener
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.recogniser import (
     SpeechModel,
     StreamRecogniser,
     check_lang,
-    check_model,
     create_recogniser,
 )
 from wavellama.pipeline.segments import SegmentBuilder, to_transcript
@@ -50,14 +49,6 @@ from wavellama.units import samples_to_seconds
 
 MAX_CLIP_SECS: Final = 40.0
 """The longest audio that the published models were trained on."""
-
-
-class Run(Protocol):
-    """Recognises inputs."""
-
-    def run(self, inputs: Sequence[Input]) -> Iterator[Job]:
-        """Yield the jobs of all inputs, each as soon as it is done."""
-        ...
 
 
 class ASRInferencePipeline:
@@ -89,7 +80,8 @@ class ASRInferencePipeline:
             source = _needed(source)
             check_recognises(source.family.kls)  # before its checkpoint is downloaded
             model = source.load(device=self.device, dtype=dtype)
-        self.model = check_model(_place(model, self.device, dtype).eval())
+        check_recognises(type(model))
+        self.model = cast("SpeechModel", _place(model, self.device, dtype).eval())
         self.tokenizer = tokenizer or _needed(source).load_tokenizer()
         self.beam_search_config = beam_search_config or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
         self._confidence, trained_secs = _read_notes(source)
@@ -207,7 +199,7 @@ class ASRInferencePipeline:
             raise
 
     def _stream(
-        self, run: Run, inputs: Sequence[Input], ordered: bool = True
+        self, run: ChunkedRun | StreamedRun, inputs: Sequence[Input], ordered: bool = True
     ) -> Iterator[Transcript]:
         """Yield transcripts; at the end tell of the inputs that have none."""
         texts: list[str | None] = [None] * len(inputs)
@@ -228,7 +220,7 @@ class ASRInferencePipeline:
         options: TranscribeOptions,
         on_progress: Callable[[float], None] = lambda secs: None,
         batching: Batching | None = None,
-    ) -> Run:
+    ) -> ChunkedRun | StreamedRun:
         """Return what recognises inputs as the options say.
 
         :raises ConfigError: the model cannot do what they ask for.

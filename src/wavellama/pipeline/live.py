@@ -154,10 +154,7 @@ class LiveTexts:
         self._job, self._before = Job(input_), ""
 
     def clip(self, chunk: Chunk, normalizer: Normalizer | None = None) -> Clip:
-        """Return a piece of the audio as a clip.
-
-        :param normalizer: normalises it; None: it is normalised by itself.
-        """
+        """Return a piece of the audio as a clip, normalised by itself without a normaliser."""
         return Clip(self._job, 0, chunk, normalizer)
 
     def build(self, clip: Clip, recognition: Recognition) -> Segment:

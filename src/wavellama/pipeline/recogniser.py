@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeAlias, cast, final
+from typing import NamedTuple, Protocol, TypeAlias, final
 
 import torch
 from fairseq2.data.tokenizers import Tokenizer
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from wavellama.batch import AsrBatch
-from wavellama.checkpoints.hub import check_recognises, load_model
+from wavellama.checkpoints.hub import load_model
 from wavellama.decoding.biasing import Bias, create_bias
 from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
 from wavellama.decoding.examples import ExampleReader
@@ -60,15 +60,6 @@ class Recogniser(Protocol):
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Return what was said in each clip."""
         ...
-
-
-def check_model(model: Module) -> SpeechModel:
-    """Return the model if it can transcribe.
-
-    :raises ConfigError: it is of another kind.
-    """
-    check_recognises(type(model))
-    return cast("SpeechModel", model)
 
 
 def create_recogniser(
@@ -210,10 +201,7 @@ class StreamRecogniser:
         return self._options.normalization or "clip"
 
     def start(self, lang: str | None, normalize: Callable[[Tensor], Tensor]) -> StreamState:
-        """Begin a stream.
-
-        :param normalize: from a segment's samples to what the encoder reads.
-        """
+        """Begin a stream; ``normalize`` makes of a segment's samples what the encoder reads."""
         return start_stream(self._model, lang, normalize)
 
     def recognise(

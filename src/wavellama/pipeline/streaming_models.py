@@ -112,10 +112,7 @@ class StreamedRun:
         batch_secs: float,
         on_progress: Callable[[float], None],
     ) -> None:
-        """
-        :param batch_secs: the most audio that is recognised at a time.
-        :param on_progress: is told the seconds of audio that are done.
-        """
+        """Read ``batch_secs`` at a time; ``on_progress`` is told the seconds that are done."""
         self._recogniser, self._builder, self._on_progress = recogniser, builder, on_progress
         self._max_rows = max(1, int(batch_secs / recogniser.config.segment_secs))
 

@@ -29,10 +29,7 @@ class Joints:
     """
 
     def __init__(self, begins: Sequence[int], ends: Sequence[int]) -> None:
-        """
-        :param begins: a number from 0 to 2 for the beginning of each token.
-        :param ends: a number from 0 to 2 for the end of each token.
-        """
+        """Take a number from 0 to 2 for the beginning, and one for the end, of each token."""
         self._begins, self.ends = list(begins), list(ends)
         numbers = torch.tensor(self._begins)
         self._going_on = torch.stack([numbers + end >= 2 for end in range(3)])  # (3, V)

@@ -43,10 +43,7 @@ class FileTranscription(Task):
         folder: ResultFolder,
         gangs: Gangs,
     ) -> None:
-        """
-        :param transcribe: yields the transcripts of files.
-        :param folder: of this process.
-        """
+        """Take what yields the transcripts of files, and the folder of this process."""
         self._transcribe = transcribe
         self._files, self._folder, self._gangs = files, folder, gangs
         self._step_nr, self._stop_requested = 0, False

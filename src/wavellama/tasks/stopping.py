@@ -50,10 +50,7 @@ class PatienceStopper(EarlyStopper):
     def __init__(
         self, section: EarlyStoppingSection, output_dir: Path, metric: MetricDescriptor
     ) -> None:
-        """
-        :param output_dir: the run's output directory.
-        :param metric: the metric that is the score.
-        """
+        """Judge the run in ``output_dir`` by the values of ``metric``."""
         self._section, self._output_dir, self._metric = section, output_dir, metric
         self._sign = 1.0 if metric.higher_better else -1.0
 

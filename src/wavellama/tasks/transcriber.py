@@ -97,10 +97,7 @@ class Transcriber:
         generator: BatchGenerator | None,
         decode: TokenDecoder,
     ) -> None:
-        """
-        :param generator: decodes batches; None leaves the decoder out.
-        :param decode: turns tokens into text.
-        """
+        """Decode with a generator (None: without the decoder); ``decode`` makes text of tokens."""
         self._adapter, self._generator, self._decode = adapter, generator, decode
         self.systems = [""] if generator is not None else []
         self.systems += ["ctc_"] if adapter.has_ctc else []

@@ -41,13 +41,7 @@ class LossUnit(TrainUnit[Seq2SeqBatch]):
         freezer: Freezer,
         rank: int,
     ) -> None:
-        """
-        :param dp_model: the model as fairseq2 wrapped it for data parallelism.
-        :param adapter: the same model, unwrapped.
-        :param objective: what to minimise.
-        :param freezer: freezes parts of the model for some steps.
-        :param rank: the data-parallel rank of this process.
-        """
+        """Train ``dp_model``, which is the adapter's model as fairseq2 wrapped it."""
         self._dp_model, self._adapter, self._rank = dp_model, adapter, rank
         self._objective, self._freezer = objective, freezer
         self._published_at = perf_counter()
