@@ -10,7 +10,8 @@ from fairseq2.utils.structured import StandardValueConverter
 from tests.e2e.forked import run_forked
 from tests.e2e.runs import Runner, run_cli
 from tests.third_party import install
-from wavellama.tasks.config import DecodingSection, EvalConfig, TrainConfig, TranscribeConfig
+from wavellama.tasks.config import DecodingSection, TrainConfig
+from wavellama.tasks.inference_config import EvalConfig, TranscribeConfig
 
 
 @pytest.mark.parametrize("kls", [TrainConfig, EvalConfig, TranscribeConfig])

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
-from fairseq2.recipe.config import RegimeSection
+from fairseq2.recipe.config import ModelSection, RegimeSection, TokenizerSection
 from fairseq2.utils.validation import StandardObjectValidator, ValidationError
 
 from wavellama.model.loss import Objective
 from wavellama.model.spectral import SpectralAugment
-from wavellama.tasks.config import AugmentSection, FreezeSection, TrainConfig
+from wavellama.tasks.config import AsrDatasetSection, AugmentSection, FreezeSection, TrainConfig
 from wavellama.tasks.stopping import EarlyStoppingSection
 
 REGIME = RegimeSection(num_steps=5, score_metric="cer", validate_every_n_steps=1)
 CTC_REGIME = RegimeSection(num_steps=5, score_metric="ctc_cer", validate_every_n_steps=1)
+
+
+def toy_config(**sections: Any) -> TrainConfig:
+    """Return a configuration whose model, data set and tokenizer are toys."""
+    return TrainConfig(
+        model=ModelSection(family="wav2vec2_llama", arch="tiny_lid"),
+        dataset=AsrDatasetSection(name="toy_tones"),
+        tokenizer=TokenizerSection(name="toy_tokenizer"),
+        **sections,
+    )
 
 
 def complaint(config: TrainConfig) -> str:
@@ -29,13 +40,13 @@ def complaint(config: TrainConfig) -> str:
 @pytest.mark.parametrize(
     "config",
     [
-        TrainConfig(),
-        TrainConfig(objective=Objective(ctc_weight=1.0), regime=CTC_REGIME),
-        TrainConfig(objective=Objective(ctc_weight=0.5, label_smoothing=0.1, token_noise_p=1.0)),
-        TrainConfig(freeze=FreezeSection(encoder_steps=-1)),
-        TrainConfig(freeze=FreezeSection(decoder_steps=100)),
-        TrainConfig(augment=AugmentSection(spectral=SpectralAugment(max_warp=0.1))),
-        TrainConfig(early_stopping=EarlyStoppingSection(patience=1), regime=REGIME),
+        toy_config(),
+        toy_config(objective=Objective(ctc_weight=1.0), regime=CTC_REGIME),
+        toy_config(objective=Objective(ctc_weight=0.5, label_smoothing=0.1, token_noise_p=1.0)),
+        toy_config(freeze=FreezeSection(encoder_steps=-1)),
+        toy_config(freeze=FreezeSection(decoder_steps=100)),
+        toy_config(augment=AugmentSection(spectral=SpectralAugment(max_warp=0.1))),
+        toy_config(early_stopping=EarlyStoppingSection(patience=1), regime=REGIME),
     ],
 )
 def test_good_configurations(config: TrainConfig) -> None:
@@ -53,7 +64,7 @@ def test_good_configurations(config: TrainConfig) -> None:
     ],
 )
 def test_the_ranges_of_the_objective(objective: Objective, part: str) -> None:
-    message = complaint(TrainConfig(objective=objective))
+    message = complaint(toy_config(objective=objective))
     assert message.startswith("`objective` is not valid: ")
     assert part in message
 
@@ -71,7 +82,7 @@ def test_the_ranges_of_the_objective(objective: Objective, part: str) -> None:
     ],
 )
 def test_the_ranges_of_spectral_augmentation(spectral: SpectralAugment, part: str) -> None:
-    message = complaint(TrainConfig(augment=AugmentSection(spectral=spectral)))
+    message = complaint(toy_config(augment=AugmentSection(spectral=spectral)))
     assert message.startswith("`augment.spectral` is not valid: ")
     assert part in message
 
@@ -86,7 +97,7 @@ def test_the_ranges_of_spectral_augmentation(spectral: SpectralAugment, part: st
     ],
 )
 def test_the_ranges_of_freezing(freeze: FreezeSection, part: str) -> None:
-    message = complaint(TrainConfig(freeze=freeze))
+    message = complaint(toy_config(freeze=freeze))
     assert message.startswith("`freeze` is not valid: ")
     assert part in message
 
@@ -100,13 +111,13 @@ def test_the_ranges_of_freezing(freeze: FreezeSection, part: str) -> None:
     ],
 )
 def test_the_ranges_of_early_stopping(section: EarlyStoppingSection, part: str) -> None:
-    message = complaint(TrainConfig(early_stopping=section, regime=REGIME))
+    message = complaint(toy_config(early_stopping=section, regime=REGIME))
     assert message == f"`early_stopping` is not valid: {part}."
 
 
 def test_early_stopping_needs_scores() -> None:
     regime = RegimeSection(num_steps=5)
-    message = complaint(TrainConfig(early_stopping=EarlyStoppingSection(), regime=regime))
+    message = complaint(toy_config(early_stopping=EarlyStoppingSection(), regime=regime))
     assert "`regime.score_metric`" in message
     assert "`regime.validate_every_n_steps`" in message
 
@@ -116,13 +127,13 @@ def test_early_stopping_needs_scores() -> None:
 )
 def test_a_score_of_a_decoder_that_is_not_run(metric: str, instead: str) -> None:
     regime = RegimeSection(num_steps=5, score_metric=metric)
-    message = complaint(TrainConfig(objective=Objective(ctc_weight=1.0), regime=regime))
+    message = complaint(toy_config(objective=Objective(ctc_weight=1.0), regime=regime))
     assert f"`regime.score_metric` is {metric}, " in message
     assert message.endswith(f"choose {instead}.")
 
 
 def test_a_frozen_encoder_leaves_the_ctc_head_nothing_to_train() -> None:
-    config = TrainConfig(
+    config = toy_config(
         objective=Objective(ctc_weight=1.0),
         regime=CTC_REGIME,
         freeze=FreezeSection(encoder_steps=2),

@@ -12,14 +12,11 @@ from fairseq2.recipe.config import (
     AdamWConfig,
     CommonSection,
     DatasetSection,
-    EvaluatorSection,
     GangSection,
-    GeneratorSection,
     LRSchedulerSection,
     MixedPrecisionConfig,
     ModelSection,
     OptimizerSection,
-    ReferenceModelSection,
     RegimeSection,
     Seq2SeqGeneratorSection,
     SupportsStructure,
@@ -33,14 +30,11 @@ from typing_extensions import override
 from wavellama.data.manifest_dataset import MANIFEST_ASR_FAMILY
 from wavellama.data.plan import ExampleSource, ReaderOptions
 from wavellama.decoding.component import BEAM_GENERATOR
-from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY
 from wavellama.model.loss import Objective
 from wavellama.model.masking import NO_MASKER, MaskerFactory
 from wavellama.model.spectral import SpectralAugment
-from wavellama.pipeline.options import TranscribeOptions
 from wavellama.tasks.adapters import ModelAdapter
 from wavellama.tasks.stopping import EarlyStoppingSection
-from wavellama.transcript.options import WriterOptions
 
 CTC_METRICS: Final = {"nll_loss": "ctc_loss", "cer": "ctc_cer", "wer": "ctc_wer"}
 """What validation measures of the decoder, and the same of the CTC head."""
@@ -92,7 +86,7 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
     @override
     def validate(self) -> ValidationResult:
         """Check that the limits of length leave room for an utterance."""
-        result = super().validate() if self.path is None else ValidationResult()
+        result = ValidationResult()
         if not 0.0 <= self.min_audio_secs < self.max_audio_secs:
             result.add_error(
                 f"`min_audio_secs` ({self.min_audio_secs:g}) must be at least 0 and less than"
@@ -108,6 +102,11 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
                 f" ({self.max_audio_secs:g}), or the longest utterance fits no batch."
             )
         return result
+
+    def check_named(self, result: ValidationResult) -> None:
+        """Add an error if the section names no data set."""
+        if self.name is None and self.family is None and self.path is None:
+            result.add_error("`dataset` names no data set; give `dataset.name` or `dataset.path`.")
 
     def reader_options(self, output_dir: Path, split: str, adapter: ModelAdapter) -> ReaderOptions:
         """Return how to read a split from start to end, with the metadata that a model needs.
@@ -210,26 +209,16 @@ class FreezeSection(Validatable):
         return result
 
 
-def _toy_dataset() -> AsrDatasetSection:
-    return AsrDatasetSection(name="toy_tones")
-
-
-def _toy_tokenizer() -> TokenizerSection:
-    return TokenizerSection(name="toy_tokenizer")
-
-
 @dataclass(kw_only=True)
 class TrainConfig(Validatable):
-    """The configuration of ``train``; the defaults train a toy model."""
+    """The configuration of ``train``."""
 
     recipe: str = "train"
     """Which recipe the file is for."""
 
-    model: ModelSection = field(
-        default_factory=lambda: ModelSection(family=WAV2VEC2_LLAMA_FAMILY, arch="tiny_lid")
-    )
-    dataset: AsrDatasetSection = field(default_factory=_toy_dataset)
-    tokenizer: TokenizerSection = field(default_factory=_toy_tokenizer)
+    model: ModelSection = field(default_factory=lambda: ModelSection())
+    dataset: AsrDatasetSection = field(default_factory=lambda: AsrDatasetSection())
+    tokenizer: TokenizerSection = field(default_factory=lambda: TokenizerSection())
     masker: MaskerSection | None = None
     """The feature masker; None keeps the one that the model's own configuration asks for."""
 
@@ -266,6 +255,7 @@ class TrainConfig(Validatable):
     def validate(self) -> ValidationResult:
         """Check that the sections fit each other."""
         result = ValidationResult()
+        self.dataset.check_named(result)
         if self.objective.ctc_weight == 1.0:
             self._validate_ctc_only(result)
         if self.early_stopping is not None:
@@ -291,59 +281,3 @@ class TrainConfig(Validatable):
             result.add_error("`early_stopping` needs a `regime.score_metric`, such as cer.")
         if regime.validate_every_n_steps is None and regime.validate_every_n_data_epochs is None:
             result.add_error("`early_stopping` needs `regime.validate_every_n_steps`.")
-
-
-@dataclass(kw_only=True)
-class InferenceConfig:
-    """What the recipes that use a trained model have in common."""
-
-    recipe: str
-    """Which recipe the file is for."""
-
-    model: ReferenceModelSection = field(
-        default_factory=lambda: ReferenceModelSection(name="last_checkpoint")
-    )
-    dataset: AsrDatasetSection = field(
-        default_factory=lambda: AsrDatasetSection(name="toy_tones", max_bad_share=1.0)
-    )
-    """The data set; by default bad audio is listed, however much there is of it."""
-
-    tokenizer: TokenizerSection = field(default_factory=_toy_tokenizer)
-    gang: GangSection = field(default_factory=lambda: GangSection())
-    seq2seq_generator: DecodingSection = field(default_factory=lambda: DecodingSection())
-    common: CommonSection = field(default_factory=lambda: CommonSection(no_sweep_dir=True))
-
-
-@dataclass(kw_only=True)
-class EvalConfig(InferenceConfig):
-    """The configuration of ``eval``."""
-
-    recipe: str = "eval"
-    evaluator: EvaluatorSection = field(default_factory=lambda: EvaluatorSection())
-
-
-@dataclass(kw_only=True)
-class TranscribeConfig(InferenceConfig):
-    """The configuration of ``transcribe``."""
-
-    recipe: str = "transcribe"
-
-    files: Sequence[Path] | None = None
-    """Audio files, and folders of them, to transcribe as the command ``wavellama transcribe`` does;
-    ``dataset``, ``generator`` and ``seq2seq_generator`` are then not looked at. None: the data
-    set is transcribed."""
-
-    formats: Sequence[str] = field(default_factory=lambda: ["txt"])
-    """What to write of each of the files, beside ``transcripts.jsonl``."""
-
-    layout: WriterOptions | None = None
-    """How subtitles are laid out; None: in two lines of 42 columns."""
-
-    options: TranscribeOptions = field(default_factory=lambda: TranscribeOptions())
-    """How to transcribe the files."""
-
-    examples: Path | None = None
-    """A table of audio files and their texts, which a zero-shot model reads before each of the
-    files."""
-
-    generator: GeneratorSection = field(default_factory=lambda: GeneratorSection())

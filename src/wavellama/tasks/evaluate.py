@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from wavellama.model.loss import Objective
 from wavellama.tasks.adapters import adapt
-from wavellama.tasks.config import EvalConfig
+from wavellama.tasks.inference_config import EvalConfig
 from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
 from wavellama.tasks.report import write_report
 from wavellama.tasks.transcriber import Transcriber, open_split

@@ -21,7 +21,7 @@ from wavellama.pipeline.inference import ASRInferencePipeline
 from wavellama.pipeline.results import ResultFolder, merge_journals
 from wavellama.pipeline.sources import SourceFile, find_files
 from wavellama.tasks.adapters import adapt
-from wavellama.tasks.config import TranscribeConfig
+from wavellama.tasks.inference_config import TranscribeConfig
 from wavellama.transcript.types import Transcript
 from wavellama.transcript.writers import WriterOptions, find_formats, readable
 

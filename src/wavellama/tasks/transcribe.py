@@ -17,8 +17,8 @@ from fairseq2.task import Task
 from typing_extensions import override
 
 from wavellama.pipeline.results import write_atomic
-from wavellama.tasks.config import TranscribeConfig
 from wavellama.tasks.file_transcription import create_file_transcription
+from wavellama.tasks.inference_config import TranscribeConfig
 from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
 from wavellama.tasks.transcriber import Transcriber, open_split
 from wavellama.transcript.writers import table_row

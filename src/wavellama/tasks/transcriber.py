@@ -21,7 +21,7 @@ from wavellama.decoding.component import BEAM_GENERATOR
 from wavellama.errors import BatchError, ConfigError
 from wavellama.search.types import Hypothesis
 from wavellama.tasks.adapters import ModelAdapter, adapt
-from wavellama.tasks.config import InferenceConfig
+from wavellama.tasks.inference_config import InferenceConfig
 
 
 @runtime_checkable
