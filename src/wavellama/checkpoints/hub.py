@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from fairseq2.assets import AssetCard, get_asset_store
@@ -114,8 +115,20 @@ class ModelSource:
 
     @property
     def max_audio_secs(self) -> float | None:
-        """The longest audio that a run trained on, in seconds; None where that is not known."""
-        return None if self.run is None else self.run.max_audio_secs
+        """The longest audio that the model was trained on, in seconds; None if not known."""
+        return self._lengths("max_audio_secs")
+
+    @property
+    def typical_audio_secs(self) -> float | None:
+        """What nine tenths of the training audio do not exceed, in seconds; None if not known."""
+        return self._lengths("typical_audio_secs")
+
+    def _lengths(self, name: str) -> float | None:
+        """Return what the run, or a field of the card, says of the audio of the training."""
+        if self.run is not None:
+            return cast("float | None", getattr(self.run, name))
+        field = self.card.maybe_get_field(name)
+        return None if field is None else float(field.as_(float))
 
     @property
     def languages(self) -> LanguageTable:

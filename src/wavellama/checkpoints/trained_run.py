@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
+from typing import Any, Final
 
 from fairseq2.assets import AssetCard, StandardAssetStore
 from fairseq2.checkpoint import ModelMetadataLoader
 from fairseq2.runtime.dependency import get_dependency_resolver
 
 from wavellama.errors import ConfigError
+from wavellama.files import write_text
 from wavellama.yaml_files import read_yaml
+
+LENGTHS_FILE: Final = "audio_lengths.json"
+"""What a run notes of the lengths of its training audio."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,9 @@ class TrainedRun:
 
     max_audio_secs: float | None = None
     """The longest audio that the model was trained on; None if that is not known."""
+
+    typical_audio_secs: float | None = None
+    """What nine tenths of its training audio do not exceed; None if that is not known."""
 
     @property
     def checkpoint_dir(self) -> Path:
@@ -57,20 +67,35 @@ def read_run(folder: Path) -> TrainedRun:
         )
     scored = any((checkpoints / "scores" / f"{step.name}.txt").is_file() for step in steps)
     name = "best_checkpoint" if scored else "last_checkpoint"
-    config = _read_config(folder / "config.yaml")
+    config = _sections(folder / "config.yaml")
     tokenizer = config.get("tokenizer", {}).get("name")
     max_secs = config.get("dataset", {}).get("max_audio_secs")
+    typical_secs = _read_mapping(folder / LENGTHS_FILE).get("p90_secs")
     return TrainedRun(
         folder,
         name,
         tokenizer if isinstance(tokenizer, str) else None,
         float(max_secs) if isinstance(max_secs, int | float) else None,
+        float(typical_secs) if isinstance(typical_secs, int | float) else None,
     )
 
 
-def _read_config(config_file: Path) -> dict[str, Mapping[str, object]]:
-    """Return the sections of a run's configuration; none where there is no file."""
-    if not config_file.is_file():
-        return {}
-    sections = read_yaml(config_file).items()
+def write_lengths(folder: Path, durations: Iterable[float]) -> None:
+    """Note how long the audio is that a run trains on.
+
+    :param durations: of all its utterances, in seconds; one or more.
+    """
+    in_order = sorted(durations)
+    p90_secs = in_order[ceil(0.9 * len(in_order)) - 1]
+    write_text(folder / LENGTHS_FILE, f"{json.dumps({'p90_secs': p90_secs})}\n")
+
+
+def _sections(config_file: Path) -> dict[str, Mapping[str, object]]:
+    """Return the sections of a run's configuration."""
+    sections = _read_mapping(config_file).items()
     return {name: section for name, section in sections if isinstance(section, Mapping)}
+
+
+def _read_mapping(file: Path) -> dict[str, Any]:
+    """Return what a file of a run holds; nothing where there is no file."""
+    return read_yaml(file) if file.is_file() else {}

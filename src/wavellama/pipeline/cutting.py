@@ -24,19 +24,22 @@ def overlap_secs(chunk_secs: float) -> float:
     return min(OVERLAP_SECS, chunk_secs / 4)
 
 
-def cut(blocks: Iterable[Tensor], chunk_secs: float, vad: bool | None) -> Iterator[Chunk]:
+def cut(
+    blocks: Iterable[Tensor], chunk_secs: float, whole_secs: float, vad: bool | None
+) -> Iterator[Chunk]:
     """Cut audio into chunks of at most ``chunk_secs``, while it is being read.
 
     :param blocks: mono 16 kHz audio, piece by piece. *Shape of each:* (T).
+    :param whole_secs: what audio may not exceed to be kept whole, unless ``vad`` is True.
     :param vad: True: cut in silences, and leave long ones out; None: do so where the audio is
-        longer than ``chunk_secs``, and keep it whole elsewhere; False: cut windows that overlap.
+        longer than ``whole_secs``; False: cut windows that overlap.
     """
     if vad:
         yield from cut_at_silence(blocks, chunk_secs)
         return
     source = iter(blocks)
-    head = _take(source, seconds_to_samples(chunk_secs))
-    if sum(map(len, head)) > seconds_to_samples(chunk_secs):
+    head = _take(source, seconds_to_samples(whole_secs))
+    if sum(map(len, head)) > seconds_to_samples(whole_secs):
         rest = chain(head, source)
         if vad is None:
             yield from cut_at_silence(rest, chunk_secs)

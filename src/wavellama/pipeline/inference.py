@@ -50,6 +50,9 @@ from wavellama.units import samples_to_seconds
 MAX_CLIP_SECS: Final = 40.0
 """The longest audio that the published models were trained on."""
 
+MIN_PIECE_SECS: Final = 4.0
+"""Long audio is not cut into shorter pieces, however short the audio of the training was."""
+
 
 class ASRInferencePipeline:
     """Transcribes audio of any kind and length with a model and its tokenizer."""
@@ -84,8 +87,10 @@ class ASRInferencePipeline:
         self.model = cast("SpeechModel", _place(model, self.device, dtype).eval())
         self.tokenizer = tokenizer or _needed(source).load_tokenizer()
         self.beam_search_config = beam_search_config or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
-        self._confidence, trained_secs = _read_notes(source)
-        self._max_clip_secs = min(trained_secs, _room_secs(self.model))
+        self._confidence = Confidence() if source is None else source.read_confidence()
+        longest, typical = _trained_secs(source)
+        self._max_clip_secs = min(longest, _room_secs(self.model))
+        self._piece_secs = min(max(typical, MIN_PIECE_SECS), self._max_clip_secs)
 
     def transcribe(
         self, inp: AudioInput | Iterable[AudioInput], *, lang: Langs = None, batch_size: int = 2
@@ -229,9 +234,13 @@ class ASRInferencePipeline:
         builder = self._create_builder(options)
         if isinstance(recogniser, StreamRecogniser):
             return StreamedRun(recogniser, builder, options.batch_secs, on_progress)
-        chunk_secs = options.chunk_secs or self._max_clip_secs
+        cutter = partial(
+            cut,
+            chunk_secs=options.chunk_secs or self._piece_secs,
+            whole_secs=options.chunk_secs or self._max_clip_secs,
+            vad=options.vad,
+        )
         batching = batching or Batching(max_secs=options.batch_secs)
-        cutter = partial(cut, chunk_secs=chunk_secs, vad=options.vad)
         return ChunkedRun(cutter, recogniser, builder, batching, on_progress)
 
     def _create_builder(self, options: TranscribeOptions) -> SegmentBuilder:
@@ -294,11 +303,12 @@ def _needed(source: ModelSource | None) -> ModelSource:
     return source
 
 
-def _read_notes(source: ModelSource | None) -> tuple[Confidence, float]:
-    """Return how the confidence of words is calibrated, and the longest audio of the training."""
+def _trained_secs(source: ModelSource | None) -> tuple[float, float]:
+    """Return the longest audio of the training, and what nine tenths of it do not exceed."""
     if source is None:
-        return Confidence(), MAX_CLIP_SECS
-    return source.read_confidence(), source.max_audio_secs or MAX_CLIP_SECS
+        return MAX_CLIP_SECS, MAX_CLIP_SECS
+    longest = source.max_audio_secs or MAX_CLIP_SECS
+    return longest, source.typical_audio_secs or longest
 
 
 def _room_secs(model: SpeechModel) -> float:

@@ -74,8 +74,10 @@ class TranscribeOptions:
     overlap (False); by default speech is looked for, and audio that is short enough is not cut."""
 
     chunk_secs: float | None = None
-    """The most audio that is recognised in one piece; by default the longest that the model was
-    trained on where that is known, else 40 (streaming models cut by themselves)."""
+    """The most audio that is recognised in one piece. By default audio stays whole up to the
+    longest that the model was trained on (40 where that is not known); longer audio is cut into
+    pieces of a length that nine tenths of the training audio do not exceed, but at least 4 seconds.
+    Streaming models cut by themselves."""
 
     batch_secs: float = 60.0
     """The most audio, padding included, that is recognised at a time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fairseq2.datasets import DataReader, Seq2SeqBatch, SyncMode
@@ -14,12 +15,14 @@ from fairseq2.task import Task
 from torch.nn import Module
 from typing_extensions import override
 
+from wavellama.checkpoints.trained_run import write_lengths
 from wavellama.data.coverage import check_texts
 from wavellama.data.dataset import AsrDataset
+from wavellama.data.utterance import Utterance
 from wavellama.errors import ConfigError
 from wavellama.fairseq2_private import set_early_stopper
 from wavellama.tasks.adapters import adapt
-from wavellama.tasks.config import FreezeSection, TrainConfig
+from wavellama.tasks.config import AsrDatasetSection, FreezeSection, TrainConfig
 from wavellama.tasks.curves import CurveRecorder
 from wavellama.tasks.setup import (
     AsrModule,
@@ -89,7 +92,8 @@ def _open_splits(
     section, tokenizer, gangs = config.dataset, context.get_tokenizer(), context.gangs
     dataset = context.get_dataset_as(AsrDataset)
     adapter = adapt(context.get_model())
-    check_texts(dataset.utterances(section.train_split), tokenizer, section.max_unwritable_share)
+    utterances = dataset.utterances(section.train_split)
+    check_texts(utterances, tokenizer, section.max_unwritable_share)
     train_options, valid_options = (
         replace(section.reader_options(context.output_dir, split, adapter), skip_bad_texts=True)
         for split in (section.train_split, section.valid_split)
@@ -103,10 +107,20 @@ def _open_splits(
         num_accumulate=config.trainer.grad_accumulation.num_batches,
         sync_mode=SyncMode.UNTIL_FIRST,
     )
-    return (
+    readers = (
         dataset.create_reader(section.train_split, tokenizer, gangs, train_options),
         dataset.create_reader(section.valid_split, tokenizer, gangs, valid_options),
     )
+    if gangs.root.rank == 0:
+        write_lengths(context.output_dir, _lengths(utterances, section))
+    return readers
+
+
+def _lengths(utterances: Sequence[Utterance], section: AsrDatasetSection) -> list[float]:
+    """Return the seconds of each utterance that is not left out."""
+    shortest, longest, languages = section.min_audio_secs, section.max_audio_secs, section.languages
+    heard = [u.duration for u in utterances if not languages or u.lang in languages]
+    return [secs for secs in heard if shortest <= secs <= longest]
 
 
 def _create_units(context: RecipeContext, config: TrainConfig) -> tuple[LossUnit, ValidationUnit]:
