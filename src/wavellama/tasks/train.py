@@ -27,6 +27,7 @@ from wavellama.tasks.curves import CurveRecorder
 from wavellama.tasks.setup import (
     AsrModule,
     Freezer,
+    check_processes,
     copy_encoder,
     set_masker,
     set_spectral_augment,
@@ -50,6 +51,7 @@ class AsrTraining(Recipe):
     @override
     def create_task(self, context: RecipeContext) -> Task:
         config = context.get_config_as(TrainConfig)
+        check_processes(context.output_dir, context.gangs.dp.size)
         stopper = create_stopper(context, config.early_stopping)
         adapt(context.get_model()).use_tokenizer(context.get_tokenizer())
         train_reader, valid_reader = _open_splits(context, config)
