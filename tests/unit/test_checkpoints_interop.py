@@ -23,6 +23,7 @@ from wavellama.checkpoints.interop import (
 
 MASKED = merge(SMALL, {"wav2vec2_asr_config": {"use_masking": True, "spatial_mask_span_len": 4}})
 WITH_CTC = merge(SMALL, {"ctc_head": True})
+TOLD = merge(merge(SMALL, LID), {"ctc_head": True, "ctc_head_layers": 1})
 
 
 def _state_dict() -> dict[str, object]:
@@ -82,6 +83,14 @@ def test_parts_that_a_checkpoint_has_are_taken_from_it(
         converted = convert_state_dict({"model": ours}, arch_config("tiny", overrides))
     assert converted == ours
     assert not caplog.records
+
+
+def test_a_head_that_is_told_the_language_is_taken_or_starts_fresh() -> None:
+    ours = dict(tiny_model(TOLD).state_dict())
+    assert convert_state_dict(ours, arch_config("tiny", TOLD)) == ours
+    plain = dict(tiny_model(merge(SMALL, LID)).state_dict())
+    converted = convert_state_dict(plain, arch_config("tiny", TOLD))
+    tiny_model(TOLD).load_state_dict(converted, strict=True)
 
 
 def test_a_missing_weight_is_not_made_up() -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.init import trunc_normal_
 
 from wavellama.model.config import Wav2Vec2LlamaConfig
+from wavellama.model.factory import Wav2Vec2LlamaFactory
 
 _log = logging.getLogger(__name__)
 
@@ -72,12 +73,10 @@ def convert_state_dict(
     """
     state_dict = _fit_masker(unwrap_state_dict(state_dict), config.wav2vec2_asr_config)
     _add_languages(state_dict, config)
-    if config.ctc_head:
-        head = torch.nn.Linear(
-            config.wav2vec2_asr_config.encoder_config.model_dim, config.target_vocab_size
-        )
-        _add_missing(state_dict, "ctc_head.weight", head.weight.detach())
-        _add_missing(state_dict, "ctc_head.bias", cast(Tensor, head.bias).detach())
+    head = Wav2Vec2LlamaFactory(config).create_ctc_head()
+    if head is not None:
+        for name, weight in head.state_dict().items():
+            _add_missing(state_dict, f"ctc_head.{name}", weight)
     return state_dict
 
 
