@@ -180,7 +180,7 @@ def test_live_reads_mp3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         fed.append(samples)
         return []
 
-    last = SimpleNamespace(segments=(), tentative="")
+    last = SimpleNamespace(segments=(), tentative="", failures=())
     session = SimpleNamespace(feed=feed, finish=lambda: last)
     pipeline = SimpleNamespace(live=lambda options, examples: session)
     monkeypatch.setattr("wavellama.cli.live.create_pipeline", lambda args: pipeline)

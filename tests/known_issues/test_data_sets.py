@@ -81,7 +81,7 @@ def test_a_key_that_stands_twice_is_a_bad_row(tmp_path: Path) -> None:
         ("train.tsv", "audio\tduration\ttext\n\n \n", "has no rows"),
         ("train.jsonl", "", "has no rows"),
         ("train.tsv", "audio\tduration\ttext\ttext\na\t1\tx\ty\n", "names text twice"),
-        ("train.tsv", "client_id\tpath\tsentence\nx\ta.mp3\tb\n", "table of Common LiveTexts"),
+        ("train.tsv", "client_id\tpath\tsentence\nx\ta.mp3\tb\n", "table of Common Voice"),
     ],
 )
 def test_a_file_that_is_no_manifest_says_why(
@@ -216,7 +216,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_rows(tmp_path: Path) -> None:
 
 
 def test_the_lines_for_common_voice_make_a_manifest(tmp_path: Path) -> None:
-    """What docs/data.md says about a table of Common LiveTexts, done as it says."""
+    """What docs/data.md says about a table of Common Voice, done as it says."""
     (tmp_path / "clips").mkdir()
     write_audio(tmp_path / "clips", "a.wav", "b.wav")
     table = 'client_id\tpath\tsentence\nanna\ta.wav\tShe said "no".\nbert\tb.wav\ttwo\n'

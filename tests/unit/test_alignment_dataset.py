@@ -1,4 +1,4 @@
-"""AlignedWord times for data sets, and the benchmark that measures them."""
+"""Word times for data sets, and the benchmark that measures them."""
 
 from __future__ import annotations
 

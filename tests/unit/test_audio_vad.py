@@ -1,4 +1,4 @@
-"""LiveTexts detection: silero's regions, however the audio arrives."""
+"""Voice detection: silero's regions, however the audio arrives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AlignedWord times in manifests, and what streaming training reads of them."""
+"""Word times in manifests, and what streaming training reads of them."""
 
 from __future__ import annotations
 
