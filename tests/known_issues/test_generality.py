@@ -167,3 +167,21 @@ def test_a_clip_whose_segments_end_by_length_is_recognised() -> None:
     ((joined,),) = generate(model, make_batch(make_waveforms([3 * 8_000])), config)
     assert (joined.finished, joined.stop_reason) == (False, "length")
     assert set(joined.tokens) == {4}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (Example(None, [5, 12]), "Example 1 of row 0 has a token outside the vocabulary of 12"),
+        (Example(None, [-1]), "Example 1 of row 0 has a token outside"),
+        (Example(torch.randn(300), [5]), "Example 1 of row 0 has 300 samples of audio"),
+    ],
+)
+def test_examples_that_cannot_be_read_are_named(bad: Example, message: str) -> None:
+    """An id beyond the vocabulary ended in an index error deep in torch."""
+    shown = {"model_type": "ZERO_SHOT", "n_special_tokens": 6, "n_context_examples": 2}
+    model = tiny_model(merge(SMALL, {**shown, "context_text_only": bad.audio is None}))
+    good = Example(None if bad.audio is None else torch.randn(1_000), [5])
+    batch = AsrBatch(torch.randn(1, 2_000), [2_000], [], [None], [[good, bad]])
+    with pytest.raises(BatchError, match=message):
+        model.embed_prompt(batch)

@@ -30,7 +30,7 @@ from wavellama.prompt.parts import (
 from wavellama.prompt.segments import segment_texts
 from wavellama.prompt.syntax import Syntax
 from wavellama.text.languages import LanguageTable
-from wavellama.units import SAMPLE_RATE
+from wavellama.units import MIN_SAMPLES, SAMPLE_RATE
 
 Noise: TypeAlias = Callable[[Sequence[int]], Sequence[int]]
 """From the tokens of a transcript to those that the decoder is shown."""
@@ -101,6 +101,9 @@ class InputReader:
 
     num_examples: int
     """How many examples each row has."""
+
+    vocab_size: int
+    """What the tokens of their texts may not reach."""
 
     streaming: Wav2Vec2LlamaStreamingConfig
     """How audio is cut into segments."""
@@ -196,7 +199,17 @@ class InputReader:
                     f"Row {i} has {len(row)} context examples, but this model reads exactly"
                     f" {self.num_examples} (`n_context_examples`)."
                 )
+            for number, one in enumerate(row):
+                self._check_example(one, f"Example {number} of row {i}")
         return [[_example(one, shown, batch.audio) for one in row] for row in batch.examples]
+
+    def _check_example(self, example: Example, name: str) -> None:
+        if not all(0 <= token < self.vocab_size for token in example.tokens):
+            raise BatchError(f"{name} has a token outside the vocabulary of {self.vocab_size}.")
+        if example.audio is not None and len(example.audio) < MIN_SAMPLES:
+            raise BatchError(
+                f"{name} has {len(example.audio)} samples of audio, but needs {MIN_SAMPLES}."
+            )
 
 
 def read_columns(

@@ -293,6 +293,7 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
             languages=self.lang_mapping,
             language_column=self.language_column_name,
             num_examples=self.n_context_examples,
+            vocab_size=self.target_vocab_info.size,
             streaming=self.streaming_config,
             encode=None if encode is None else SegmentTextEncoder(encode, unk_idx),
         )
