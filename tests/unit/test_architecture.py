@@ -1,4 +1,4 @@
-"""docs/architecture.md: the walk from a name to a model is one of functions that there are."""
+"""docs/architecture.md: the walks are of functions and types that there are."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from functools import reduce
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 
-def test_the_walk_of_a_name_exists() -> None:
-    text = ARCHITECTURE.read_text("utf-8").partition("A model's name becomes a model:")[2]
-    walk = text.split("```")[1]
-    names = re.findall(r"\b((?:checkpoints|model)\.[a-z_]+)\.(\w+(?:\.\w+)?)", walk)
-    assert len(names) > 12
+@pytest.mark.parametrize(
+    ("heading", "count"),
+    [("A model's name becomes a model:", 12), ("A key of a YAML file becomes a generator:", 8)],
+)
+def test_the_functions_of_a_walk_exist(heading: str, count: int) -> None:
+    walk = ARCHITECTURE.read_text("utf-8").partition(heading)[2].split("```")[1]
+    modules = r"(?:checkpoints|model|tasks|decoding)\.[a-z_]+|extension|yaml_files"
+    names = re.findall(rf"\b({modules})\.(\w+(?:\.\w+)?)", walk)
+    assert len(names) > count
     for module, name in names:
         assert callable(reduce(getattr, name.split("."), import_module(f"wavellama.{module}")))
