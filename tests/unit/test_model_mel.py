@@ -8,7 +8,9 @@ import pytest
 import torch
 from fairseq2.nn import BatchLayout
 
-from tests.fakes import make_batch, make_waveforms
+from tests.fakes import make_batch, make_waveforms, tiny_model
+from tests.tones import LOG_MEL
+from wavellama.errors import BatchError
 from wavellama.model.mel import (
     HOP,
     NUM_FFT,
@@ -134,3 +136,11 @@ def test_silence_is_finite_in_whispers_front_end() -> None:
     silence = torch.zeros(1, 4000)
     frames, _ = LogMelExtractor(8, 16, gain=1.0)(silence, BatchLayout.of(silence))
     assert torch.isfinite(frames).all()
+
+
+def test_audio_beyond_the_last_position_is_refused() -> None:
+    encoder = {**LOG_MEL["wav2vec2_asr_config"]["encoder_config"], "max_seq_len": 10}
+    model = tiny_model({"wav2vec2_asr_config": {"encoder_config": encoder}}, dtype=torch.float32)
+    model.encode_audio(torch.randn(1, 3200), [3200])
+    with pytest.raises(BatchError, match="A row has 11 frames, but the positions .* end at 10"):
+        model.encode_audio(torch.randn(1, 3520), [3520])

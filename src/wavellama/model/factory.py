@@ -151,10 +151,10 @@ class Wav2Vec2LlamaFactory:
 
 @final
 class EncoderFactory(Wav2Vec2EncoderFactory):
-    """fairseq2's encoder, but for two things that would let rows influence each other.
+    """fairseq2's encoder, with Whisper's front end and positions where they are asked for.
 
-    Filter banks are computed from the waveform inside the model, and conformer convolutions use
-    layer norm instead of batch norm.
+    Two things that would let rows influence each other differ: filter banks are computed from the
+    waveform inside the model, and conformer convolutions use layer norm instead of batch norm.
     """
 
     def __init__(self, config: Wav2Vec2EncoderConfig) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from fairseq2.models.feature_extractor import SequenceFeatureExtractor
 from fairseq2.models.wav2vec2 import Wav2Vec2Frontend
-from fairseq2.nn import BatchLayout
+from fairseq2.nn import BatchLayout, SinusoidalPositionEncoder
 from torch import Tensor
 from torch.nn import GroupNorm
 from torch.nn.functional import pad
@@ -46,6 +46,7 @@ def extract_features(
     :param seqs: waveforms. *Shape:* (N, T).
     :param dtype: the type of the encoder's weights.
     :returns: features (N, S, E) in ``dtype`` and their layout.
+    :raises BatchError: a row has more frames than the encoder has positions.
     """
     extractor = frontend.feature_extractor
     if extractor is None:
@@ -54,6 +55,12 @@ def extract_features(
     if not isinstance(extractor, MelExtractor):
         seqs = seqs.to(next(extractor.parameters()).dtype)
     features, layout = extract_by_row(extractor, seqs, layout)
+    positions, longest = frontend.pos_encoder, max(layout.seq_lens)
+    if isinstance(positions, SinusoidalPositionEncoder) and longest > positions.max_seq_len:
+        raise BatchError(
+            f"A row has {longest} frames, but the positions of this encoder end at"
+            f" {positions.max_seq_len}; cut the audio."
+        )
     return frontend.post_extract_layer_norm(features.to(dtype)), layout
 
 
