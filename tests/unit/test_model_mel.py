@@ -142,5 +142,5 @@ def test_audio_beyond_the_last_position_is_refused() -> None:
     encoder = {**LOG_MEL["wav2vec2_asr_config"]["encoder_config"], "max_seq_len": 10}
     model = tiny_model({"wav2vec2_asr_config": {"encoder_config": encoder}}, dtype=torch.float32)
     model.encode_audio(torch.randn(1, 3200), [3200])
-    with pytest.raises(BatchError, match="A row has 11 frames, but the positions .* end at 10"):
+    with pytest.raises(BatchError, match=r"A row has 11 frames, but the positions .* end at 10"):
         model.encode_audio(torch.randn(1, 3520), [3520])
