@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import re
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,8 +13,6 @@ from wavellama.errors import ConfigError
 from wavellama.files import read_lines
 
 if TYPE_CHECKING:
-    import torch
-
     from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
     from wavellama.pipeline.inference import ASRInferencePipeline
     from wavellama.pipeline.inputs import ContextExample
@@ -201,13 +199,17 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
     with ended_by_interrupt():
         import torch
 
-        from wavellama.pipeline.inference import ASRInferencePipeline, default_device
+        from wavellama.pipeline.inference import ASRInferencePipeline, default_device, find_device
 
     if args.threads is not None:
-        if args.threads < 1:
-            raise ConfigError(f"`--threads` must be at least 1, but is {args.threads}.")
+        cores = os.cpu_count() or 1
+        if not 1 <= args.threads <= cores:
+            raise ConfigError(
+                f"`--threads` must lie between 1 and {cores}, the cores of this machine, but is"
+                f" {args.threads}."
+            )
         torch.set_num_threads(args.threads)
-    device = _find_device(args.device) if args.device else default_device()
+    device = find_device(args.device, "--device") if args.device else default_device()
     dtype = args.dtype or ("float32" if device.type == "cpu" else "bfloat16")
     _check_languages(args)
     return ASRInferencePipeline(args.model, device=device, dtype=getattr(torch, dtype))
@@ -225,24 +227,6 @@ def _check_languages(args: argparse.Namespace) -> None:
         table = find_model(args.model).languages
         for code in codes if table else ():
             table.row(code)
-
-
-def _find_device(name: str) -> torch.device:
-    """Return a device that is there.
-
-    :raises ConfigError: it is not, or holds no data.
-    """
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).tolist()
-    except (RuntimeError, AssertionError, ImportError) as ex:
-        reason = re.split(r"\.\s", f"{ex} ")[0].strip()  # the first of many sentences
-        raise ConfigError(
-            f"`--device {name}` cannot be used ({reason}); choose cpu, or cuda if there is a GPU."
-        ) from ex
-    return device
 
 
 def read_examples(path: Path | None) -> Sequence[ContextExample] | None:

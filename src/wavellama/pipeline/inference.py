@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,7 +34,7 @@ from wavellama.pipeline.inputs import (
 )
 from wavellama.pipeline.jobs import in_order
 from wavellama.pipeline.live import LiveSession, LiveTexts, SegmentListener, UtteranceListener
-from wavellama.pipeline.options import TranscribeOptions
+from wavellama.pipeline.options import TranscribeOptions, check_type
 from wavellama.pipeline.recogniser import (
     SpeechModel,
     StreamRecogniser,
@@ -75,9 +76,9 @@ class ASRInferencePipeline:
         :param device: where to run; by default a GPU where there is one.
         :param dtype: the type of the weights.
         :param beam_search_config: how to search; by default with one beam.
-        :raises ConfigError: model or tokenizer is missing, or the model is of another kind.
+        :raises ConfigError: model, tokenizer or device is missing, or the model is of another kind.
         """
-        self.device = torch.device(device) if device is not None else default_device()
+        self.device = find_device(device) if device is not None else default_device()
         source = None if model_card is None else find_model(model_card)
         if model is None:
             source = _needed(source)
@@ -192,6 +193,7 @@ class ASRInferencePipeline:
 
     def _texts(self, inputs: Sequence[Input], batch_size: int) -> list[str]:
         """Return the texts of all inputs, clips of which are decoded ``batch_size`` at a time."""
+        check_type("batch_size", batch_size, "int")
         if batch_size < 1:
             raise ConfigError(f"`batch_size` must be at least 1, but is {batch_size}.")
         options = TranscribeOptions(search=self.beam_search_config)
@@ -290,6 +292,23 @@ class ASRInferencePipeline:
     @property
     def _needs_examples(self) -> bool:
         return isinstance(self.model, Wav2Vec2LlamaModel) and self.model.syntax.needs_examples
+
+
+def find_device(device: torch.device | str, option: str = "device") -> torch.device:
+    """Return a device that is there.
+
+    :param option: what the user calls it.
+    :raises ConfigError: it is not, or holds no data.
+    """
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).tolist()
+    except (RuntimeError, AssertionError, ImportError) as ex:
+        reason = re.split(r"\.\s", f"{ex} ")[0].strip()  # the first of many sentences
+        raise ConfigError(
+            f"`{option} {device}` cannot be used ({reason}); choose cpu, or cuda if there is a GPU."
+        ) from ex
+    return found
 
 
 def default_device() -> torch.device:

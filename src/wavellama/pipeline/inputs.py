@@ -14,6 +14,7 @@ from wavellama.audio.sources import BinaryFile
 from wavellama.audio.tracks import EVERYTHING, Selection
 from wavellama.batch import Example
 from wavellama.errors import BatchError
+from wavellama.pipeline.options import check_type
 
 ITERABLE_AUDIO: Final = (str, bytes, bytearray, memoryview, np.ndarray, Tensor, Mapping, BinaryFile)
 """What is a single input, or meant as one, though it can be iterated over."""
@@ -70,7 +71,11 @@ def langs_per_input(lang: Langs, count: int) -> list[str | None]:
 
     :raises BatchError: there are languages for another number of inputs.
     """
+    if lang is not None and not isinstance(lang, Iterable):
+        raise BatchError(f"`lang` must be a language code, or one for each input, but is {lang!r}.")
     langs = [lang] * count if lang is None or isinstance(lang, str) else list(lang)
+    for code in langs:
+        check_type("lang", code, "str | None")
     if len(langs) != count:
         raise BatchError(f"`lang` has {len(langs)} entries for {count} inputs.")
     return langs

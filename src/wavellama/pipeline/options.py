@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
@@ -25,6 +26,29 @@ MAX_UPDATE_SECS: Final = 3600.0
 
 _OTHERS: Final = frozenset({"batch_secs", "in_order", "update_secs", "endpoint_secs"})
 """Options that change how soon something is known."""
+
+
+_KINDS: Final[dict[str, type | tuple[type, ...]]] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "Path": Path,
+}
+
+
+def check_type(name: str, value: object, wanted: str) -> None:
+    """Check that a value given in Python is of the type that an annotation says.
+
+    :param wanted: one or more types, as an annotation writes them; only plain ones are checked.
+    :raises ConfigError: it is of none of them.
+    """
+    names = wanted.split(" | ")
+    if (value is None and "None" in names) or not any(kind in _KINDS for kind in names):
+        return
+    fitting = [kind for kind in names if isinstance(value, _KINDS.get(kind, ()))]
+    if not fitting or (isinstance(value, bool) and "bool" not in fitting):
+        raise ConfigError(f"`{name}` must be {' or '.join(names)}, but is {value!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +132,7 @@ class TranscribeOptions:
         :raises UnknownLanguageError: a language is not given by a code.
         """
         _ = self.selection
-        self._keep_tuple("languages")
-        self._keep_tuple("hotwords")
+        self._check_types()
         self._check_range("nbest", self.nbest, 1, inf if self.search is None else self.beam.nbest)
         if self.chunk_secs is not None:
             self._check_range("chunk_secs", self.chunk_secs, 1.0, 600.0)
@@ -155,12 +178,20 @@ class TranscribeOptions:
         """The options that transcripts of files depend on, by their names."""
         return {name: value for name, value in asdict(self).items() if name not in _OTHERS}
 
+    def _check_types(self) -> None:
+        self._keep_tuple("languages")
+        self._keep_tuple("hotwords")
+        for field in fields(self):
+            check_type(field.name, getattr(self, field.name), str(field.type))
+
     def _keep_tuple(self, name: str) -> None:
         """Make a tuple of a list; a string would be taken letter by letter."""
         value = getattr(self, name)
         if isinstance(value, str):
             raise ConfigError(f"`{name}` takes several strings: write {(value,)!r}, not {value!r}.")
-        object.__setattr__(self, name, tuple(value or ()))
+        if not isinstance(value, Iterable) or any(not isinstance(item, str) for item in value):
+            raise ConfigError(f"`{name}` takes several strings, but is {value!r}.")
+        object.__setattr__(self, name, tuple(value))
 
     def _check_range(self, name: str, value: float, low: float, high: float) -> None:
         if not low <= value <= high:

@@ -84,6 +84,12 @@ class TranscribeConfig(InferenceConfig, Validatable):
     def validate(self) -> ValidationResult:
         """Check that either files or a data set are named, with the sections that go with them."""
         result = ValidationResult()
+        words = self.options.hotwords
+        if len(words) > 1 and all(len(word) == 1 and word.isascii() for word in words):
+            result.add_error(
+                f"`options.hotwords` is a list of words, but holds letters: [{''.join(words)}] is"
+                " one word."
+            )
         if self.files is None:
             self.dataset.check_named(result)
             return result
