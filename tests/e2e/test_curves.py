@@ -79,6 +79,8 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     path.write_text(
         "recipe: train\n"
         "model: {family: wav2vec2_llama, arch: tiny_lid, config_overrides: {ctc_head: true}}\n"
+        "dataset: {name: toy_tones}\n"
+        "tokenizer: {name: toy_tokenizer}\n"
         "seq2seq_generator: {config: {nbest: 1, max_new_tokens: 5}}\n"
         "optimizer:" + example.split("```")[0]
     )

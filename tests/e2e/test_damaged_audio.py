@@ -39,6 +39,8 @@ class SpyTraining(AsrTraining):
 
 RECIPE = """
 recipe: spy:SpyTraining
+model: {family: wav2vec2_llama, arch: tiny_lid}
+tokenizer: {name: toy_tokenizer}
 dataset: {path: corpus, batch_audio_secs: 12, max_audio_secs: 6, max_bad_share: 1.0}
 regime: {num_steps: null, num_data_epochs: 2, publish_metrics_every_n_steps: 1}
 lr_scheduler: {config: {cycle_len: 100}}

@@ -12,7 +12,7 @@ from wavellama.transcript.writers import table_row
     [
         ("a.wav", "one two", "a.wav\tone two\n"),
         ("a\tb\n.wav", "one", "a\\tb\\n.wav\tone\n"),
-        ("a\u2028b", " one\u2028two\n", "a\\u2028b\tone two\n"),
+        ("a\u2028b", "one\u2028two  three", "a\\u2028b\tone two  three\n"),
         ("a b", "one\ttwo", "a b\tone two\n"),
     ],
 )

@@ -202,10 +202,11 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
         from wavellama.pipeline.inference import ASRInferencePipeline, default_device, find_device
 
     if args.threads is not None:
-        cores = os.cpu_count() or 1
-        if not 1 <= args.threads <= cores:
+        if args.threads < 1:
+            raise ConfigError(f"`--threads` must be at least 1, but is {args.threads}.")
+        if args.threads > (cores := os.cpu_count() or 1):
             raise ConfigError(
-                f"`--threads` must lie between 1 and {cores}, the cores of this machine, but is"
+                f"`--threads` must be at most {cores}, the cores of this machine, but is"
                 f" {args.threads}."
             )
         torch.set_num_threads(args.threads)

@@ -58,7 +58,8 @@ def table_row(path: str, text: str) -> str:
     spaces.
     """
     name = "".join(repr(char)[1:-1] if char in _BREAKS else char for char in path)
-    return f"{name}\t{' '.join(text.split())}\n"
+    line = "".join(" " if char in _BREAKS else char for char in text)
+    return f"{name}\t{line}\n"
 
 
 def write_tsv(transcript: Transcript, options: WriterOptions) -> str:
