@@ -10,9 +10,11 @@ from fairseq2.device import Device
 from fairseq2.logging import log
 from fairseq2.models.transformer import StandardTransformerEncoder
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
+from fairseq2.optim.lr_schedulers import AbstractLRScheduler, LRScheduler
 from fairseq2.recipe import RecipeContext
 from fairseq2.recipe.component import ComponentManager
 from torch.nn import Module
+from torch.optim import Optimizer
 
 from wavellama.checkpoints.convert import WRITERS
 from wavellama.checkpoints.hub import load_model
@@ -46,6 +48,27 @@ def check_processes(output_dir: Path, num_processes: int) -> None:
             f" data, so that it cannot go on with {num_processes}: start as many, or begin a run in"
             f" another folder with its weights, `model.path={last.parent / 'model'}`."
         )
+
+
+def keep_schedule(optimizer: Optimizer, scheduler: LRScheduler) -> None:
+    """Let a run that goes on follow the schedule of its own configuration.
+
+    A checkpoint holds the schedule of the run that wrote it, and the rates of its next step; all
+    that is taken of it is how many steps are done. A scheduler whose rates are no function of the
+    step keeps what the checkpoint holds.
+    """
+    if not isinstance(scheduler, AbstractLRScheduler):
+        return
+    configured = scheduler.state_dict()
+
+    def compute_rates(_: Optimizer) -> None:
+        """Compute the rates of the next step; the scheduler is restored before the optimizer."""
+        saved = scheduler.state_dict()
+        position = {"last_epoch": saved["last_epoch"] - 1, "_step_count": saved["_step_count"]}
+        scheduler.load_state_dict({**configured, **position})
+        scheduler.step()
+
+    optimizer.register_load_state_dict_post_hook(compute_rates)
 
 
 def set_masker(context: RecipeContext, model: AsrModule, section: MaskerSection | None) -> None:

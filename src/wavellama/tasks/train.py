@@ -29,6 +29,7 @@ from wavellama.tasks.setup import (
     Freezer,
     check_processes,
     copy_encoder,
+    keep_schedule,
     set_masker,
     set_spectral_augment,
 )
@@ -58,6 +59,7 @@ class AsrTraining(Recipe):
         train_unit, valid_unit = _create_units(context, config)
         _check_score_metric(config.regime.score_metric, valid_unit)
         trainer = context.create_trainer(train_unit, train_reader, [valid_unit], [valid_reader])
+        keep_schedule(context.get_optimizer(), context.get_lr_scheduler())
         if stopper is not None:
             set_early_stopper(trainer, stopper)
         return trainer
