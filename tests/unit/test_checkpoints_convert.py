@@ -22,6 +22,7 @@ from tests.fakes_checkpoints import (
 )
 from wavellama.checkpoints import convert
 from wavellama.checkpoints.convert import convert_checkpoint
+from wavellama.checkpoints.eight_bits import from_eight_bits
 from wavellama.errors import CheckpointError, ConfigError
 
 Weights = dict[str, Tensor]
@@ -209,3 +210,47 @@ def test_a_failed_conversion_leaves_the_old_file(
         convert_checkpoint(tmp_path / "a.pt", tmp_path / "b.pt")
     assert (tmp_path / "b.pt").read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["a.pt", "b.pt"]
+
+
+def test_eight_bits_take_a_quarter_and_keep_the_weights(tmp_path: Path) -> None:
+    weights = {
+        "matrix": torch.randn(200, 300) * torch.logspace(-3, 3, 200)[:, None],
+        "conv": torch.randn(32, 64, 5),
+        "empty_rows": torch.zeros(64, 64),
+        "vector": torch.randn(5000),
+        "small": torch.randn(8, 8),
+        "counts": torch.arange(5000).view(50, 100),
+    }
+    save_file(weights, tmp_path / "a.safetensors")
+    assert convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "b.pt", int8=True) == 6
+    stored = _content(tmp_path / "b.pt")
+    assert {name for name, weight in stored.items() if weight.dtype == torch.int8} == {
+        *("matrix", "conv", "empty_rows")
+    }
+    back = from_eight_bits(stored)
+    assert set(back) == set(weights)
+    for name, weight in weights.items():
+        assert isinstance(found := back[name], Tensor)
+        largest = weight.flatten(1).abs().amax(1) if weight.ndim > 1 else weight.new_zeros(1)
+        assert found.dtype == weight.dtype
+        is_small = name not in ("matrix", "conv", "empty_rows")
+        room = 0 if is_small else (largest / 254).view(-1, *[1] * (weight.ndim - 1))
+        exact = name not in ("matrix", "conv", "empty_rows")
+        assert (
+            torch.equal(found, weight)
+            if exact
+            else bool(((found - weight).abs() <= room * 1.001).all())
+        )
+
+
+def test_a_model_is_loaded_from_eight_bits(tmp_path: Path) -> None:
+    config = ssl_config()
+    config.encoder_config.ffn_inner_dim = 1024
+    weights = new_model("wav2vec2", config).state_dict()
+    save_file(weights, tmp_path / "a.safetensors")
+    convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "b.safetensors", int8=True)
+    assert any(w.dtype == torch.int8 for w in _content(tmp_path / "b.safetensors").values())
+    for name, weight in load("wav2vec2", config, tmp_path / "b.safetensors").state_dict().items():
+        torch.testing.assert_close(
+            weight, weights[name], atol=float(weight.abs().max()) / 250, rtol=0
+        )

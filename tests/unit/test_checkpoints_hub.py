@@ -8,7 +8,12 @@ import pytest
 from fairseq2.assets import AssetCard, AssetCardError
 
 from tests.fakes_checkpoints import write_run
-from wavellama import ASRInferencePipeline, Wav2Vec2LlamaModel, load_model
+from wavellama import (
+    ASRInferencePipeline,
+    Wav2Vec2LlamaBeamSearchConfig,
+    Wav2Vec2LlamaModel,
+    load_model,
+)
 from wavellama.checkpoints.hub import find_model
 from wavellama.cli.main import main
 from wavellama.errors import ConfigError, UnknownNameError
@@ -97,3 +102,21 @@ def test_an_encoder_is_refused_before_its_checkpoint_is_downloaded(
         with pytest.raises(SystemExit, match="2"):
             main(["recipe", "asr", *recipe, "--model", "omniASR_W2V_300M"])
         assert message in capsys.readouterr().err
+
+
+def test_a_card_says_how_its_model_is_searched() -> None:
+    fields: dict[str, object] = {"model_family": "wav2vec2_llama"}
+    assert find_model(AssetCard("plain", fields)).read_search().nbest == 1
+    fields["search"] = {"nbest": 4, "ctc_weight": 0.7}
+    found = find_model(AssetCard("joint", fields)).read_search()
+    assert found == Wav2Vec2LlamaBeamSearchConfig(nbest=4, ctc_weight=0.7)
+    assert find_model(AssetCard("empty", {**fields, "search": {}})).read_search().nbest == 1
+
+
+@pytest.mark.parametrize(
+    "search", ["fast", 3, ["nbest"], {"nbest": "many"}, {"nbest": 0}, {"beams": 4}, {1: 2}]
+)
+def test_a_search_that_cannot_be(search: object) -> None:
+    fields = {"model_family": "wav2vec2_llama", "search": search}
+    with pytest.raises(ConfigError, match="`search` of the card odd is impossible"):
+        find_model(AssetCard("odd", fields)).read_search()

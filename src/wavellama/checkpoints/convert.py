@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from wavellama.checkpoints.eight_bits import to_eight_bits
 from wavellama.checkpoints.fetch import local_path
 from wavellama.checkpoints.interop import rename_fairseq1
 from wavellama.checkpoints.reading import find_checkpoint_file, open_checkpoint
@@ -41,16 +42,17 @@ WRITERS: Final[Mapping[str, Writer]] = {
 """What a converted checkpoint may be, by the end of its name."""
 
 
-def convert_checkpoint(source: Path, target: Path) -> int:
+def convert_checkpoint(source: Path, target: Path, *, int8: bool = False) -> int:
     """Write the weights of ``source`` to ``target``, and return how many tensors they are.
 
-    The target appears when it is complete, and replaces what had its name; weights keep their
-    data types. fairseq1's names become fairseq2's; of a Whisper model, in any form that
-    is published, the encoder stays, with the names that it has in ours.
+    The target appears when it is complete, and replaces what had its name. fairseq1's names become
+    fairseq2's; of a Whisper model, in any form that is published, the encoder stays, with the names
+    that it has in ours.
 
     :param source: a checkpoint file, the checkpoint of a training step, or the output directory of
         a training run, of which the best checkpoint is taken, or the last if there are no scores.
     :param target: a file whose name ends in ``.pt`` or ``.safetensors``.
+    :param int8: whether large weights are written in 8 bits; else all keep their data types.
     :raises ConfigError: the target's name has another end, or the run has no checkpoint.
     :raises CheckpointError: the source cannot be read, or the target not written.
     """
@@ -58,12 +60,13 @@ def convert_checkpoint(source: Path, target: Path) -> int:
     if write is None:
         raise ConfigError(f"{target} must end in {' or '.join(WRITERS)}, which tells its format.")
     weights = _check_tensors(source, _rename(_read(source)))
+    stored = to_eight_bits(weights) if int8 else weights
     try:
         target.parent.stat()  # a folder that is not there was not meant
         with replacing(target) as file:
             file.touch()
             mode = file.stat().st_mode  # of new files; safetensors makes them private
-            write(weights, file)
+            write(stored, file)
             file.chmod(mode)
     except (OSError, RuntimeError, SafetensorError) as ex:
         reason = getattr(ex, "strerror", None) or str(ex).strip().partition("\n")[0]

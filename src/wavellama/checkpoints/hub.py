@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
@@ -16,11 +16,17 @@ from fairseq2.models import ModelFamily, ModelHubAccessor, get_model_family_name
 from fairseq2.models import load_model as load_fairseq2_model
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from fairseq2.runtime.dependency import get_dependency_resolver
+from fairseq2.utils.structured import StandardValueConverter, StructureError
+from fairseq2.utils.validation import StandardObjectValidator, ValidationError
 from torch.nn import Module
 
 from wavellama.checkpoints.trained_run import TrainedRun, read_run
 from wavellama.errors import ConfigError, UnknownNameError
-from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
+from wavellama.model.config import (
+    WAV2VEC2_LLAMA_FAMILY,
+    Wav2Vec2LlamaBeamSearchConfig,
+    Wav2Vec2LlamaConfig,
+)
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.text.languages import LanguageTable
 from wavellama.transcript.calibration import (
@@ -112,6 +118,26 @@ class ModelSource:
         if field is None:
             return Confidence()
         return parse_confidence(field.value, f"the card {self.card.name}")
+
+    def read_search(self) -> Wav2Vec2LlamaBeamSearchConfig:
+        """Return the search that suits the model: the card's field ``search``; else one beam.
+
+        :raises ConfigError: the field is no search.
+        """
+        field = self.card.maybe_get_field("search")
+        default = Wav2Vec2LlamaBeamSearchConfig(nbest=1)
+        if field is None:
+            return default
+        convert = StandardValueConverter().structure
+        try:
+            fields = {**asdict(default), **convert(field.value, dict[str, object])}
+            search = cast(
+                Wav2Vec2LlamaBeamSearchConfig, convert(fields, Wav2Vec2LlamaBeamSearchConfig)
+            )
+            StandardObjectValidator().validate(search)
+        except (StructureError, ValidationError) as ex:
+            raise ConfigError(f"`search` of the card {self.card.name} is impossible: {ex}") from ex
+        return search
 
     @property
     def max_audio_secs(self) -> float | None:

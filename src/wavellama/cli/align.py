@@ -53,7 +53,7 @@ def _create_aligner(model: str, tokenizer: str | None) -> Aligner:
 
     from wavellama.alignment.aligner import Aligner
     from wavellama.checkpoints.hub import check_recognises, find_model
-    from wavellama.pipeline.inference import default_device
+    from wavellama.pipeline.devices import default_device
 
     source = find_model(model)
     check_recognises(source.family.kls)

@@ -37,6 +37,9 @@ def add_asset_parser(subparsers: Subparsers) -> None:
         "source", type=Path, metavar="IN", help="a file, a step's checkpoint or a run's directory"
     )
     converting.add_argument("target", type=Path, metavar="OUT", help="FILE.pt or FILE.safetensors")
+    converting.add_argument(
+        "--int8", action="store_true", help="write large weights in 8 bits: a quarter of float32"
+    )
     converting.set_defaults(run=convert_asset)
 
 
@@ -82,7 +85,7 @@ def convert_asset(args: argparse.Namespace) -> int:
     """
     from wavellama.checkpoints.convert import convert_checkpoint
 
-    count = convert_checkpoint(args.source, args.target)
+    count = convert_checkpoint(args.source, args.target, int8=args.int8)
     print(f"{args.target}: {count} tensors.")
     return 0
 

@@ -76,7 +76,7 @@ def _recognise(
     source: ModelSource, speech: SplitReader, config: Wav2Vec2LlamaBeamSearchConfig
 ) -> list[list[Outcome]]:
     from wavellama.data.progress import track
-    from wavellama.pipeline.inference import default_device
+    from wavellama.pipeline.devices import default_device
     from wavellama.tasks.calibrate import check_decoder, recognise_words
 
     def bar(outcomes: Iterable[list[Outcome]], total: int) -> Iterable[list[Outcome]]:

@@ -199,7 +199,8 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
     with ended_by_interrupt():
         import torch
 
-        from wavellama.pipeline.inference import ASRInferencePipeline, default_device, find_device
+        from wavellama.pipeline.devices import default_device, find_device
+        from wavellama.pipeline.inference import ASRInferencePipeline
 
     if args.threads is not None:
         if args.threads < 1:

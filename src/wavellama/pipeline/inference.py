@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,6 +22,7 @@ from wavellama.model.frames import frame_grid, room_for_audio
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.chunked import Batching, ChunkedRun
 from wavellama.pipeline.cutting import cut
+from wavellama.pipeline.devices import default_device, find_device
 from wavellama.pipeline.inputs import (
     ContextExample,
     Examples,
@@ -70,12 +70,12 @@ class ASRInferencePipeline:
     ) -> None:
         """
         :param model_card: the card of model and tokenizer, or the output directory of a training
-            run; needed unless both are given.
+            run; needed unless ``model`` and ``tokenizer`` are given.
         :param model: a loaded model; it is moved to ``device`` and cast to ``dtype``.
         :param tokenizer: a loaded tokenizer.
         :param device: where to run; by default a GPU where there is one.
         :param dtype: the type of the weights.
-        :param beam_search_config: how to search; by default with one beam.
+        :param beam_search_config: how to search; by default as the card says, else with one beam.
         :raises ConfigError: model, tokenizer or device is missing, or the model is of another kind.
         """
         self.device = find_device(device) if device is not None else default_device()
@@ -87,7 +87,7 @@ class ASRInferencePipeline:
         check_recognises(type(model))
         self.model = cast("SpeechModel", _place(model, self.device, dtype).eval())
         self.tokenizer = tokenizer or _needed(source).load_tokenizer()
-        self.beam_search_config = beam_search_config or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
+        self.beam_search_config = beam_search_config or _best_search(source)
         self._confidence = Confidence() if source is None else source.read_confidence()
         longest, typical = _trained_secs(source)
         self._max_clip_secs = min(longest, _room_secs(self.model))
@@ -294,32 +294,14 @@ class ASRInferencePipeline:
         return isinstance(self.model, Wav2Vec2LlamaModel) and self.model.syntax.needs_examples
 
 
-def find_device(device: torch.device | str, option: str = "device") -> torch.device:
-    """Return a device that is there.
-
-    :param option: what the user calls it.
-    :raises ConfigError: it is not, or holds no data.
-    """
-    try:
-        found = torch.device(device)
-        torch.zeros(1, device=found).tolist()
-    except (RuntimeError, AssertionError, ImportError) as ex:
-        reason = re.split(r"\.\s", f"{ex} ")[0].strip()  # the first of many sentences
-        raise ConfigError(
-            f"`{option} {device}` cannot be used ({reason}); choose cpu, or cuda if there is a GPU."
-        ) from ex
-    return found
-
-
-def default_device() -> torch.device:
-    """Return a GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _needed(source: ModelSource | None) -> ModelSource:
     if source is None:
         raise ConfigError("Without a model card, give both `model` and `tokenizer`.")
     return source
+
+
+def _best_search(source: ModelSource | None) -> Wav2Vec2LlamaBeamSearchConfig:
+    return Wav2Vec2LlamaBeamSearchConfig(nbest=1) if source is None else source.read_search()
 
 
 def _trained_secs(source: ModelSource | None) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from wavellama.checkpoints.convert import WRITERS
+from wavellama.checkpoints.eight_bits import from_eight_bits
 from wavellama.checkpoints.hub import load_model
 from wavellama.checkpoints.reading import open_checkpoint
 from wavellama.errors import ConfigError
@@ -128,7 +129,7 @@ def copy_encoder(model: AsrModule, source: str) -> None:
 
 def _read_weights(source: str, device: Device) -> Mapping[str, object]:
     if Path(source).suffix in WRITERS:
-        return open_checkpoint(Path(source))
+        return from_eight_bits(open_checkpoint(Path(source)))
     return load_model(source, device=device).state_dict()
 
 
