@@ -33,8 +33,7 @@ from wavellama.audio.sources import RawPcm
 from wavellama.audio.stream import stream_audio
 from wavellama.cli.live import PIECE_SECS
 from wavellama.pipeline.jobs import Clip
-from wavellama.pipeline.live import LiveTexts
-from wavellama.pipeline.recogniser import Recognition
+from wavellama.pipeline.scribes import ClipScribe, Written
 from wavellama.transcript.types import Segment
 
 TIMEOUT_SECS: Final = 300
@@ -207,15 +206,16 @@ def _interrupted(args: list[str], folder: Path, data: bytes, num_interrupts: int
     reader, writer = os.pipe()
     sys.stdin = os.fdopen(reader)
     Thread(target=os.write, args=(writer, data), daemon=True).start()
-    build, interrupts = LiveTexts.build, iter(range(num_interrupts))
+    write, interrupts = ClipScribe.write, iter(range(num_interrupts))
 
-    def interrupted(voice: LiveTexts, clip: Clip, recognition: Recognition) -> Segment:
-        segment = build(voice, clip, recognition)
-        for _ in interrupts if segment.text else ():
+    def interrupted(scribe: ClipScribe, clips: list[Clip]) -> list[Written]:
+        written = write(scribe, clips)
+        has_text = any(isinstance(one, Segment) and one.text for one in written)
+        for _ in interrupts if has_text else ():
             signal.raise_signal(signal.SIGINT)
-        return segment
+        return written
 
-    setattr(LiveTexts, "build", interrupted)  # noqa: B010
+    setattr(ClipScribe, "write", interrupted)  # noqa: B010
     signal.signal(signal.SIGINT, signal.default_int_handler)
     be_the_program(args, folder, None, {})
 

@@ -22,6 +22,7 @@ from wavellama.pipeline.chunked import Batching, ChunkedRun
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job
 from wavellama.pipeline.recogniser import Recognition, StreamRecogniser
+from wavellama.pipeline.scribes import ClipScribe
 from wavellama.pipeline.segments import SegmentBuilder
 from wavellama.transcript.types import Segment
 
@@ -75,8 +76,9 @@ def create_run(
     builder: Builder | None = None,
     on_progress: Callable[[float], None] = lambda secs: None,
 ) -> ChunkedRun:
-    made = cast("SegmentBuilder", builder or Builder())
-    return ChunkedRun(by_seconds, recogniser, made, Batching(max_secs=2.0), on_progress)
+    scribe = ClipScribe(recogniser, cast("SegmentBuilder", builder or Builder()))
+    batching = Batching(max_secs=2.0)
+    return ChunkedRun(by_seconds, scribe, batching, lambda job, secs: on_progress(secs))
 
 
 def nan() -> Exception:

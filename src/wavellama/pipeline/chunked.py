@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from math import inf
-from time import perf_counter
-from typing import Final, NamedTuple, final
+from typing import NamedTuple, final
 
 from torch import Tensor
 
 from wavellama.audio.chunks import Chunk
 from wavellama.errors import AudioError
-from wavellama.pipeline.attempts import Fault, attempt, attempt_all
+from wavellama.pipeline.attempts import Fault
 from wavellama.pipeline.inputs import Input
-from wavellama.pipeline.jobs import Clip, Job, read_blocks
-from wavellama.pipeline.recogniser import Recogniser, Recognition
-from wavellama.pipeline.segments import SegmentBuilder
-from wavellama.transcript.types import Segment
+from wavellama.pipeline.jobs import Clip, Job, OnProgress, read_blocks
+from wavellama.pipeline.scribes import Scribe, Written
 from wavellama.units import samples_to_seconds
-
-WINDOW: Final = 4
-"""How many batches of audio are read ahead, so that clips of similar length meet."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +28,9 @@ class Batching:
 
     max_rows: int = 1_000
     """The most clips."""
+
+    window: int = 4
+    """How many batches of audio are read ahead, so that clips of similar length meet."""
 
     def groups(self, clips: Sequence[Clip]) -> Iterator[list[Clip]]:
         """Yield clips of similar length together, the shortest first."""
@@ -51,7 +47,7 @@ class Batching:
     def is_window(self, clips: Sequence[Clip]) -> bool:
         """Return whether there are enough clips to sort."""
         secs = samples_to_seconds(sum(clip.num_samples for clip in clips))
-        return secs >= WINDOW * self.max_secs or len(clips) >= WINDOW * self.max_rows
+        return secs >= self.window * self.max_secs or len(clips) >= self.window * self.max_rows
 
 
 class _Window(NamedTuple):
@@ -70,16 +66,12 @@ class ChunkedRun:
     def __init__(
         self,
         cut: Callable[[Iterator[Tensor]], Iterator[Chunk]],
-        recogniser: Recogniser,
-        builder: SegmentBuilder,
+        scribe: Scribe[Clip],
         batching: Batching,
-        on_progress: Callable[[float], None],
+        on_progress: OnProgress,
     ) -> None:
-        """
-        :param cut: from blocks of audio to chunks.
-        :param on_progress: is told the seconds of audio that are done, silences included.
-        """
-        self._cut, self._recogniser, self._builder = cut, recogniser, builder
+        """:param cut: from blocks of audio to chunks."""
+        self._cut, self._scribe = cut, scribe
         self._batching, self._on_progress = batching, on_progress
 
     def run(self, inputs: Sequence[Input]) -> Iterator[Job]:
@@ -88,7 +80,7 @@ class ChunkedRun:
         for window in self._windows(inputs):
             yield from self._done(window.ended, is_open)
             for group in self._batching.groups(window.clips):
-                self._recognise([clip for clip in group if clip.job.error is None])
+                self._write([clip for clip in group if clip.job.error is None])
                 yield from self._done([clip.job for clip in group], is_open)
 
     def _done(self, jobs: Sequence[Job], is_open: list[bool]) -> Iterator[Job]:
@@ -133,29 +125,20 @@ class ChunkedRun:
             yield Clip(job, number, chunk, num_new=chunk.end - end)
             end = chunk.end
 
-    def _recognise(self, clips: list[Clip]) -> None:
-        """Recognise clips together; one that cannot be recognised ends its own input alone."""
+    def _write(self, clips: list[Clip]) -> None:
+        """Write clips down together; one that cannot be recognised ends its own input alone."""
         if not clips:
             return
-        begin = perf_counter()
-        recognise, dtype = self._recogniser.recognise, self._recogniser.dtype
-        results = attempt_all(recognise, clips, dtype)
-        rate = (perf_counter() - begin) / sum(clip.num_samples for clip in clips)
-        for clip, result in zip(clips, results, strict=True):
-            clip.job.add_secs("recognition", clip.num_samples * rate)
-            self._keep(clip, result)
+        for clip, written in zip(clips, self._scribe.write(clips), strict=True):
+            self._keep(clip, written)
 
-    def _keep(self, clip: Clip, result: Recognition | Fault) -> None:
-        built = result if isinstance(result, Fault) else self._build(clip, result)
-        if isinstance(built, Fault):
-            clip.job.fail(built.reason)
+    def _keep(self, clip: Clip, written: Written) -> None:
+        if isinstance(written, Fault):
+            clip.job.fail(written.reason)
             return
-        clip.job.add(clip.number, built, clip.span)
+        clip.job.add(clip.number, written, clip.span)
         self._tell(clip.job, clip.num_new)
-
-    def _build(self, clip: Clip, recognition: Recognition) -> Segment | Fault:
-        return attempt(partial(self._builder.build, clip, recognition), self._recogniser.dtype)
 
     def _tell(self, job: Job, num_samples: int) -> None:
         job.num_told += num_samples
-        self._on_progress(samples_to_seconds(num_samples))
+        self._on_progress(job, samples_to_seconds(num_samples))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import cycle, islice
 from math import inf
 from typing import Final, cast
@@ -21,7 +20,6 @@ from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.frames import frame_grid, room_for_audio
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.chunked import Batching, ChunkedRun
-from wavellama.pipeline.cutting import cut
 from wavellama.pipeline.devices import default_device, find_device
 from wavellama.pipeline.inputs import (
     ContextExample,
@@ -33,14 +31,16 @@ from wavellama.pipeline.inputs import (
     langs_per_input,
 )
 from wavellama.pipeline.jobs import in_order
-from wavellama.pipeline.live import LiveSession, LiveTexts, SegmentListener, UtteranceListener
+from wavellama.pipeline.live import LiveSession
 from wavellama.pipeline.options import TranscribeOptions, check_type
+from wavellama.pipeline.plans import ClipPlan, Plan, StreamPlan
 from wavellama.pipeline.recogniser import (
     SpeechModel,
     StreamRecogniser,
     check_lang,
     create_recogniser,
 )
+from wavellama.pipeline.scribes import ClipScribe, StreamScribe
 from wavellama.pipeline.segments import SegmentBuilder, to_transcript
 from wavellama.pipeline.streaming_models import StreamedRun
 from wavellama.pipeline.word_times import create_word_timer
@@ -108,7 +108,7 @@ class ASRInferencePipeline:
         """
         if self._needs_examples:
             raise ConfigError("This model reads examples first; call `transcribe_with_context`.")
-        return self._texts(self._inputs(as_list(inp), lang, None), batch_size)
+        return self._texts(self.inputs(as_list(inp), lang, None), batch_size)
 
     def transcribe_with_context(
         self,
@@ -129,7 +129,7 @@ class ASRInferencePipeline:
         """
         if not self._needs_examples:
             raise ConfigError("This model reads no examples; call `transcribe`.")
-        return self._texts(self._inputs(as_list(inp), None, context_examples), batch_size)
+        return self._texts(self.inputs(as_list(inp), None, context_examples), batch_size)
 
     def stream_results(
         self,
@@ -156,11 +156,10 @@ class ASRInferencePipeline:
         :raises UnknownLanguageError: a language code is not known.
         """
         options = (options or TranscribeOptions()).with_search(self.beam_search_config)
-        checked = self._inputs(
-            as_list(inputs), lang if lang is not None else options.lang, examples
-        )
+        checked = self.inputs(as_list(inputs), lang if lang is not None else options.lang, examples)
         checked = [replace(one, selection=options.selection) for one in checked]
-        return self._stream(self._create_run(options, on_progress), checked, options.in_order)
+        run = self.plan(options).run(lambda job, secs: on_progress(secs))
+        return self._stream(run, checked, options.in_order)
 
     def live(
         self,
@@ -179,25 +178,38 @@ class ASRInferencePipeline:
         :raises ConfigError: the model cannot do what the options ask for.
         :raises UnknownLanguageError: a language code is not known.
         """
-        options = (options or TranscribeOptions()).with_search(self.beam_search_config)
-        options = replace(options, normalization=options.normalization or "causal")
-        (input_,) = self._inputs([b""], options.lang, examples)
-        recogniser = create_recogniser(self.model, self.tokenizer, options, is_live=True)
+        options = options or TranscribeOptions()
+        (input_,) = self.inputs([b""], options.lang, examples)
+        return self.plan(options, is_live=True).listen(input_)
+
+    def plan(self, options: TranscribeOptions, *, is_live: bool = False) -> Plan:
+        """Return what ``stream_results`` and ``live`` work with, for those who share the model.
+
+        :param is_live: whether the audio is still to be spoken.
+        :raises BatchError: the model takes no language.
+        :raises ConfigError: the model cannot do what the options ask for.
+        :raises UnknownLanguageError: a language code is not known.
+        """
+        options = options.with_search(self.beam_search_config)
+        if is_live:
+            options = replace(options, normalization=options.normalization or "causal")
+        recogniser = create_recogniser(self.model, self.tokenizer, options, is_live=is_live)
         builder = self._create_builder(options)
         if isinstance(recogniser, StreamRecogniser):
-            return LiveSession(SegmentListener(recogniser, LiveTexts(builder, input_), options))
-        max_secs = options.chunk_secs or self._max_clip_secs
-        return LiveSession(
-            UtteranceListener(recogniser, LiveTexts(builder, input_), options, max_secs)
-        )
+            return StreamPlan(options, builder, StreamScribe(recogniser, builder), recogniser)
+        scribe, batching = ClipScribe(recogniser, builder), Batching(max_secs=options.batch_secs)
+        lengths = self._piece_secs, self._max_clip_secs
+        return ClipPlan(options, builder, scribe, batching, *lengths)
 
     def _texts(self, inputs: Sequence[Input], batch_size: int) -> list[str]:
         """Return the texts of all inputs, clips of which are decoded ``batch_size`` at a time."""
         check_type("batch_size", batch_size, "int")
         if batch_size < 1:
             raise ConfigError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        options = TranscribeOptions(search=self.beam_search_config)
-        run = self._create_run(options, batching=Batching(max_rows=batch_size))
+        plan = self.plan(TranscribeOptions())
+        if isinstance(plan, ClipPlan):
+            plan = replace(plan, batching=Batching(max_rows=batch_size))
+        run = plan.run(lambda job, secs: None)
         try:
             return [transcript.text for transcript in self._stream(run, inputs)]
         except TranscriptionError as ex:
@@ -222,38 +234,20 @@ class ASRInferencePipeline:
         if failures:
             raise TranscriptionError(texts, dict(sorted(failures.items())))
 
-    def _create_run(
-        self,
-        options: TranscribeOptions,
-        on_progress: Callable[[float], None] = lambda secs: None,
-        batching: Batching | None = None,
-    ) -> ChunkedRun | StreamedRun:
-        """Return what recognises inputs as the options say.
-
-        :raises ConfigError: the model cannot do what they ask for.
-        """
-        recogniser = create_recogniser(self.model, self.tokenizer, options)
-        builder = self._create_builder(options)
-        if isinstance(recogniser, StreamRecogniser):
-            return StreamedRun(recogniser, builder, options.batch_secs, on_progress)
-        cutter = partial(
-            cut,
-            chunk_secs=options.chunk_secs or self._piece_secs,
-            whole_secs=options.chunk_secs or self._max_clip_secs,
-            vad=options.vad,
-        )
-        batching = batching or Batching(max_secs=options.batch_secs)
-        return ChunkedRun(cutter, recogniser, builder, batching, on_progress)
-
     def _create_builder(self, options: TranscribeOptions) -> SegmentBuilder:
         model, tokenizer = self.model, self.tokenizer
         timer = create_word_timer(model, tokenizer, options) if options.word_timestamps else None
         return SegmentBuilder(tokenizer, options.nbest, self._confidence, timer)
 
-    def _inputs(
+    def inputs(
         self, audio: Sequence[AudioInput], lang: Langs, examples: Examples | None
     ) -> list[Input]:
-        """Return the inputs with what goes with each, before any audio is read."""
+        """Return the inputs with what goes with each, before any audio is read.
+
+        :param examples: as for ``stream_results``; None where the model reads none.
+        :raises BatchError: the model needs examples or takes none, or takes no language.
+        :raises UnknownLanguageError: a language code is not known.
+        """
         langs = [check_lang(self.model, code) for code in langs_per_input(lang, len(audio))]
         rows = self._examples(examples, len(audio))
         places = zip(audio, langs, rows, strict=True)

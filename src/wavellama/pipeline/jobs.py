@@ -5,11 +5,11 @@ Shapes: T samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from torch import Tensor
 
@@ -80,6 +80,10 @@ class Job:
     def add_secs(self, work: Work, secs: float) -> None:
         """Count time as ``work``."""
         self.secs[work] = self.secs.get(work, 0.0) + secs
+
+
+OnProgress: TypeAlias = Callable[[Job, float], None]
+"""Is told how many more seconds of a job's audio are done, silences included."""
 
 
 @dataclass(frozen=True)

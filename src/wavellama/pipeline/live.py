@@ -6,10 +6,9 @@ at multiples of ``STEP`` samples. Shapes: T samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final, Protocol, TypeGuard, final
 
 import numpy as np
@@ -23,11 +22,12 @@ from wavellama.audio.regions import SpeechRegion, VadOptions
 from wavellama.audio.vad import SpeechDetector
 from wavellama.decoding.streaming import StreamState
 from wavellama.errors import AudioError, ConfigError
-from wavellama.pipeline.attempts import Fault, attempt
+from wavellama.pipeline.attempts import Fault
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job
 from wavellama.pipeline.options import TranscribeOptions
-from wavellama.pipeline.recogniser import Recogniser, Recognition, StreamRecogniser
+from wavellama.pipeline.recogniser import StreamRecogniser
+from wavellama.pipeline.scribes import Scribe, StreamRow, Written
 from wavellama.pipeline.segments import SegmentBuilder
 from wavellama.text.words import needs_space
 from wavellama.transcript.types import Segment
@@ -157,29 +157,18 @@ class LiveTexts:
         """Return a piece of the audio as a clip, normalised by itself without a normaliser."""
         return Clip(self._job, 0, chunk, normalizer)
 
-    def build(self, clip: Clip, recognition: Recognition) -> Segment:
-        """Return the segment of a clip, with a space in front where one belongs."""
-        segment = self._builder.build(clip, recognition)
-        space = " " if needs_space(self._before, segment.text) else ""
-        return replace(segment, text=f"{space}{segment.text}")
+    def place(self, clip: Clip, written: Written) -> Segment | AudioError:
+        """Return a segment with a space in front where one belongs, or an error about its clip."""
+        if isinstance(written, Fault):
+            return _lost(clip, written)
+        space = " " if needs_space(self._before, written.text) else ""
+        return replace(written, text=f"{space}{written.text}")
 
-    def follow(self, clip: Clip, recognition: Recognition, tokens: Sequence[int]) -> Segment:
-        """Return the segment of a clip, whose text goes on from that of ``tokens`` as it is."""
-        segment = self._builder.build(clip, recognition)
-        return replace(segment, text=self._builder.continue_text(tokens, segment.tokens))
-
-    def attempt(
-        self, clip: Clip, work: Callable[[], Segment], dtype: torch.dtype
-    ) -> Segment | AudioError:
-        """Return the segment of a clip, or an error that names the clip.
-
-        :param dtype: the type of the model's weights.
-        """
-        result = attempt(work, dtype)
-        if not isinstance(result, Fault):
-            return result
-        begin, end = clip.span
-        return AudioError(f"live audio from {begin:.2f} to {end:.2f} s", result.reason)
+    def follow(self, clip: Clip, written: Written, tokens: Sequence[int]) -> Segment | AudioError:
+        """Return a segment whose text goes on from that of ``tokens``, or an error."""
+        if isinstance(written, Fault):
+            return _lost(clip, written)
+        return replace(written, text=self._builder.continue_text(tokens, written.tokens))
 
     def keep(self, time: float, result: Segment | AudioError) -> LiveUpdate:
         """Return an update with a result that will not change any more."""
@@ -187,6 +176,12 @@ class LiveTexts:
             return LiveUpdate(time, (), "", (result,))
         self._before = result.text or self._before
         return LiveUpdate(time, (result,) if result.text else (), "")
+
+
+def _lost(clip: Clip, fault: Fault) -> AudioError:
+    """Return an error that says which seconds could not be recognised."""
+    begin, end = clip.span
+    return AudioError(f"live audio from {begin:.2f} to {end:.2f} s", fault.reason)
 
 
 def _tentative(time: float, result: Segment | AudioError) -> LiveUpdate:
@@ -200,13 +195,13 @@ class UtteranceListener:
 
     def __init__(
         self,
-        recogniser: Recogniser,
+        scribe: Scribe[Clip],
         texts: LiveTexts,
         options: TranscribeOptions,
         max_secs: float,
     ) -> None:
         """:param max_secs: where an utterance without silences is cut."""
-        self._recogniser, self._texts = recogniser, texts
+        self._scribe, self._texts = scribe, texts
         silence_ms = round(1000 * options.endpoint_secs)
         self._max_samples = seconds_to_samples(max_secs)
         self._detector = SpeechDetector(VadOptions(min_silence_ms=silence_ms), self._max_samples)
@@ -255,11 +250,8 @@ class UtteranceListener:
 
     def _recognise(self, chunk: Chunk) -> Segment | AudioError:
         clip = self._texts.clip(chunk, self._normalizer)
-        return self._texts.attempt(clip, partial(self._read, clip), self._recogniser.dtype)
-
-    def _read(self, clip: Clip) -> Segment:
-        (recognition,) = self._recogniser.recognise([clip])
-        return self._texts.build(clip, recognition)
+        (written,) = self._scribe.write([clip])
+        return self._texts.place(clip, written)
 
 
 @final
@@ -267,12 +259,16 @@ class SegmentListener:
     """Recognises segment by segment (streaming models)."""
 
     def __init__(
-        self, recogniser: StreamRecogniser, texts: LiveTexts, options: TranscribeOptions
+        self,
+        recogniser: StreamRecogniser,
+        scribe: Scribe[StreamRow],
+        texts: LiveTexts,
+        options: TranscribeOptions,
     ) -> None:
         """:raises ConfigError: normalisation by the whole audio is asked for."""
         if options.normalization == "clip":
             raise ConfigError("Live audio has no whole to be normalised by: choose causal.")
-        self._recogniser, self._texts = recogniser, texts
+        self._recogniser, self._scribe, self._texts = recogniser, scribe, texts
         self._state = recogniser.start(texts.input.lang, CausalNormalizer())
         self._period = seconds_to_samples(options.update_secs)
         self._waiting = torch.zeros(0)
@@ -314,9 +310,5 @@ class SegmentListener:
     def _recognise(self, state: StreamState, length: int, is_last: bool) -> Segment | AudioError:
         samples = self._waiting[:length].clone()
         clip = self._texts.clip(Chunk(samples, self._begin))
-        work = partial(self._read, clip, state, is_last)
-        return self._texts.attempt(clip, work, self._recogniser.dtype)
-
-    def _read(self, clip: Clip, state: StreamState, is_last: bool) -> Segment:
-        (hypotheses,) = self._recogniser.recognise([state], [clip.chunk.waveform], [is_last])
-        return self._texts.follow(clip, Recognition(hypotheses, clip.input.lang), self._tokens)
+        (written,) = self._scribe.write([StreamRow(clip, state, state.normalize(samples), is_last)])
+        return self._texts.follow(clip, written, self._tokens)

@@ -85,6 +85,7 @@ def _select(segment: Segment, kept: slice) -> Segment:
         text=text,
         words=timed,
         tokens=(),
+        token_logprobs=(),
         alternatives=(),
         confidence=_mean_confidence(timed) or segment.confidence,
     )

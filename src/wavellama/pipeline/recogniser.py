@@ -204,26 +204,15 @@ class StreamRecogniser:
         """Begin a stream; ``normalize`` makes of a segment's samples what the encoder reads."""
         return start_stream(self._model, lang, normalize)
 
-    def recognise(
-        self,
-        states: Sequence[StreamState],
-        segments: Sequence[Tensor],
-        are_last: Sequence[bool],
-    ) -> list[list[Hypothesis]]:
-        """Return the hypotheses of each stream's next segment, and move the streams on.
-
-        :param segments: their audio, not normalised. *Shape of each:* (T).
-        """
-        clips = [state.normalize(samples) for state, samples in zip(states, segments, strict=True)]
-        return self.decode(states, clips, are_last)
-
     def decode(
         self,
         states: Sequence[StreamState],
         clips: Sequence[Tensor],
         are_last: Sequence[bool],
     ) -> list[list[Hypothesis]]:
-        """Do the same with audio that is normalised; after an error it can be done again.
+        """Return the hypotheses of each stream's next segment, and move the streams on.
+
+        After an error it can be done again.
 
         :param clips: the segments' audio, normalised. *Shape of each:* (T).
         :raises ContextTooLongError: a segment leaves no room to emit a token.

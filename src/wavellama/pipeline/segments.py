@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise, takewhile
 from typing import final
 
 import torch
@@ -47,6 +47,9 @@ class SegmentBuilder:
             start=start,
             end=end,
             tokens=tuple(best.tokens),
+            token_logprobs=tuple(best.token_logprobs[: len(best.tokens)])
+            if _is_exact(best)
+            else (),
             alternatives=self._alternatives(recognition.hypotheses),
             avg_logprob=_mean(best.token_logprobs),
             confidence=self._confidence.of_word(best.token_logprobs),
@@ -93,15 +96,14 @@ class SegmentBuilder:
 
     def _word_confidence(self, hypothesis: Hypothesis, span: slice) -> float | None:
         """Return how probable a word is; nothing is known where BOS or padding was written, too."""
-        logprobs = hypothesis.token_logprobs
-        if len(logprobs) - len(hypothesis.tokens) > hypothesis.finished:
+        if not _is_exact(hypothesis):
             return None
-        return self._confidence.of_word(logprobs[span])
+        return self._confidence.of_word(hypothesis.token_logprobs[span])
 
 
 def to_transcript(job: Job) -> Transcript:
     """Return what was said in an input, whose clips have all been recognised."""
-    segments = _join_clips(job)
+    segments = _join_clips(job, sorted(job.segments))
     language, probability = _main_language(segments)
     return Transcript(
         source=job.input.name,
@@ -114,11 +116,21 @@ def to_transcript(job: Job) -> Transcript:
     )
 
 
-def _join_clips(job: Job) -> list[Segment]:
-    """Return the segments that have a text, in order, with nothing written twice."""
+def settled_segments(job: Job) -> list[Segment]:
+    """Return those segments of an input that will not change any more, while it is recognised."""
+    if job.is_done:
+        return _join_clips(job, sorted(job.segments))
+    segments = _join_clips(job, takewhile(job.segments.__contains__, count()))
+    # Windows, in which nobody looked for speech, have audio in common with the next one.
+    is_last_open = not job.is_continuous and any(one.no_speech_prob is None for one in segments)
+    return segments[:-1] if is_last_open else segments
+
+
+def _join_clips(job: Job, numbers: Iterable[int]) -> list[Segment]:
+    """Return the segments of clips that have a text, with nothing written twice."""
     joined: list[Segment] = []
     previous_end = 0.0
-    for number in sorted(job.segments):
+    for number in numbers:
         segment, (begin, end) = job.segments[number], job.spans[number]
         if joined and begin < previous_end:
             joined[-1:] = join_windows(joined[-1], segment, (begin, previous_end))
@@ -166,6 +178,16 @@ def _speech_span(chunk: Chunk) -> tuple[float, float]:
 
 def _no_speech(chunk: Chunk) -> float | None:
     return None if chunk.speech_probability is None else 1.0 - chunk.speech_probability
+
+
+def _logprobs_of_text(hypothesis: Hypothesis) -> tuple[float, ...]:
+    logprobs = hypothesis.token_logprobs[: len(hypothesis.tokens)]
+    return tuple(logprobs) if _is_exact(hypothesis) else ()
+
+
+def _is_exact(hypothesis: Hypothesis) -> bool:
+    """Return whether each log-probability but the last is that of a token of the text."""
+    return len(hypothesis.token_logprobs) - len(hypothesis.tokens) <= hypothesis.finished
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from time import perf_counter
 from typing import NamedTuple, final
 
 import torch
@@ -20,13 +18,13 @@ from wavellama.audio.chunks import Chunk
 from wavellama.audio.stream import can_be_read_again, stream_audio
 from wavellama.decoding.streaming import StreamState
 from wavellama.errors import AudioError
-from wavellama.pipeline.attempts import Fault, attempt, attempt_all
+from wavellama.pipeline.attempts import Fault
 from wavellama.pipeline.inputs import Input
-from wavellama.pipeline.jobs import Clip, Job, read_blocks
-from wavellama.pipeline.recogniser import Recognition, StreamRecogniser
+from wavellama.pipeline.jobs import Clip, Job, OnProgress, read_blocks
+from wavellama.pipeline.recogniser import StreamRecogniser
+from wavellama.pipeline.scribes import Scribe, StreamRow, Written
 from wavellama.pipeline.segments import SegmentBuilder
 from wavellama.prompt.segments import SegmentCutter
-from wavellama.transcript.types import Segment
 from wavellama.units import samples_to_seconds
 
 
@@ -60,12 +58,13 @@ class _Stream:
     begin: int = 0
     tokens: tuple[int, ...] = ()
 
-    def next_row(self) -> _Row | None:
+    def next_row(self) -> StreamRow | None:
         """Return the next segment as it is decoded; None if there is none."""
         segment = self.next_segment()
         if segment is None:
             return None
-        return _Row(self, segment, self.state.normalize(segment.samples))
+        clip = Clip(self.job, len(self.job.segments), Chunk(segment.samples, self.begin, (), None))
+        return StreamRow(clip, self.state, self.state.normalize(segment.samples), segment.is_last)
 
     def next_segment(self) -> StreamSegment | None:
         """Return the next segment; None if the audio turns out to be bad."""
@@ -75,16 +74,6 @@ class _Stream:
         except AudioError as ex:
             self.job.error = ex
             return None
-
-
-class _Row(NamedTuple):
-    """A segment that is to be decoded."""
-
-    stream: _Stream
-    segment: StreamSegment
-
-    audio: Tensor
-    """Normalised. *Shape:* (T)."""
 
 
 def _normalizer_of_all(input_: Input) -> Normalizer:
@@ -108,12 +97,14 @@ class StreamedRun:
     def __init__(
         self,
         recogniser: StreamRecogniser,
+        scribe: Scribe[StreamRow],
         builder: SegmentBuilder,
         batch_secs: float,
-        on_progress: Callable[[float], None],
+        on_progress: OnProgress,
     ) -> None:
-        """Read ``batch_secs`` at a time; ``on_progress`` is told the seconds that are done."""
-        self._recogniser, self._builder, self._on_progress = recogniser, builder, on_progress
+        """Read ``batch_secs`` at a time."""
+        self._recogniser, self._scribe = recogniser, scribe
+        self._builder, self._on_progress = builder, on_progress
         self._max_rows = max(1, int(batch_secs / recogniser.config.segment_secs))
 
     def run(self, inputs: Sequence[Input]) -> Iterator[Job]:
@@ -140,42 +131,25 @@ class StreamedRun:
         return _Stream(job, state, read_segments(read_blocks(job), self._recogniser.config.cutter))
 
     def _advance(self, streams: Sequence[_Stream]) -> None:
-        read = [stream.next_row() for stream in streams if not stream.job.is_done]
-        rows = [row for row in read if row is not None]
-        if not rows:
+        read = [(stream, stream.next_row()) for stream in streams if not stream.job.is_done]
+        found = [(stream, row) for stream, row in read if row is not None]
+        if not found:
             return
-        begin = perf_counter()
-        results = attempt_all(self._decode, rows, self._recogniser.dtype)
-        share = (perf_counter() - begin) / len(rows)
-        for row, result in zip(rows, results, strict=True):
-            row.stream.job.add_secs("recognition", share)
-            self._keep(row.stream, row.segment, result)
+        written = self._scribe.write([row for _, row in found])
+        for (stream, row), result in zip(found, written, strict=True):
+            self._keep(stream, row, result)
 
-    def _decode(self, rows: list[_Row]) -> list[Recognition]:
-        results = self._recogniser.decode(
-            [row.stream.state for row in rows],
-            [row.audio for row in rows],
-            [row.segment.is_last for row in rows],
-        )
-        langs = [row.stream.job.input.lang for row in rows]
-        return list(map(Recognition, results, langs))
-
-    def _keep(self, stream: _Stream, segment: StreamSegment, result: Recognition | Fault) -> None:
-        """Make a segment of what was recognised; what cannot be recognised ends its own input."""
-        job, number = stream.job, len(stream.job.segments)
-        clip = Clip(job, number, Chunk(segment.samples, stream.begin, (), None))
-        built = result if isinstance(result, Fault) else self._build(clip, result)
-        if isinstance(built, Fault):
-            job.fail(built.reason)
+    def _keep(self, stream: _Stream, row: StreamRow, written: Written) -> None:
+        """Keep a segment; what cannot be recognised ends its own input."""
+        job, clip = stream.job, row.clip
+        if isinstance(written, Fault):
+            job.fail(written.reason)
             return
-        text = self._builder.continue_text(stream.tokens, built.tokens)
-        job.add(number, replace(built, text=text), clip.span)
-        job.num_clips = number + 1 if segment.is_last else None
-        stream.tokens = built.tokens or stream.tokens
+        text = self._builder.continue_text(stream.tokens, written.tokens)
+        job.add(clip.number, replace(written, text=text), clip.span)
+        job.num_clips = clip.number + 1 if row.is_last else None
+        stream.tokens = written.tokens or stream.tokens
         end = stream.begin + clip.num_samples
-        done = job.num_samples if segment.is_last else end  # a short rest is not recognised
-        self._on_progress(samples_to_seconds(done - stream.begin))
+        done = job.num_samples if row.is_last else end  # a short rest is not recognised
+        self._on_progress(job, samples_to_seconds(done - stream.begin))
         stream.begin = end
-
-    def _build(self, clip: Clip, recognition: Recognition) -> Segment | Fault:
-        return attempt(partial(self._builder.build, clip, recognition), self._recogniser.dtype)

@@ -45,6 +45,9 @@ class Segment:
     tokens: tuple[int, ...] = ()
     """The token ids of the text."""
 
+    token_logprobs: tuple[float, ...] = ()
+    """The log-probability of each of the tokens; empty where those of a text are not known."""
+
     words: tuple[Word, ...] = ()
     """The words with their times; empty unless word times were asked for."""
 
