@@ -15,7 +15,7 @@ import torch
 from tests.containers import Sound, onsets, write_container
 from wavellama.audio.load import load_audio
 from wavellama.audio.stream import probe_duration, stream_audio
-from wavellama.audio.tracks import Selection
+from wavellama.audio.tracks import EVERYTHING, Selection
 from wavellama.data.check import audio_lengths
 from wavellama.units import SAMPLE_RATE, samples_to_seconds
 
@@ -84,7 +84,8 @@ def test_a_pipe_has_the_same_clock(tmp_path: Path) -> None:
 
 def test_data_check_has_the_same_clock(tmp_path: Path) -> None:
     path = write_container(tmp_path / "a.mkv", _sound(".mkv", start=2.0), picture_secs=1)
-    assert audio_lengths([path])[path] == pytest.approx(6.5, abs=TOLERANCE)
+    (length,) = audio_lengths([(path, EVERYTHING)]).values()
+    assert length == pytest.approx(6.5, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("jitter", [0.004, 0.03])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,11 @@ from wavellama.audio.load import load_audio
 from wavellama.audio.sources import RawPcm
 from wavellama.audio.stream import probe_duration
 from wavellama.audio.tracks import Selection
-from wavellama.errors import AudioError, ConfigError
+from wavellama.data.check import check_dataset, find_repeats
+from wavellama.data.failures import Failures
+from wavellama.data.manifest import read_manifest, write_manifest
+from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
+from wavellama.errors import AudioError, ConfigError, DataError
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.units import SAMPLE_RATE
 
@@ -158,7 +164,7 @@ def test_a_channel_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("track", "channel"),
     [
-        *((track, "mix") for track in (0, -1, "", True, 1.5)),
+        *((track, "mix") for track in (0, -1, "-1", "", True, 1.5)),
         *((1, channel) for channel in ("left", 0, None, "", 2.0)),
     ],
 )
@@ -170,3 +176,83 @@ def test_what_is_no_track_or_channel(track: Any, channel: Any) -> None:
 def test_silence_is_not_taken_for_opposite_phases() -> None:
     audio = {"waveform": torch.zeros(2, 1000), "sample_rate": SAMPLE_RATE}
     assert not load_audio(audio).any()
+
+
+# Rows of manifests
+
+
+def _data_set(folder: Path, *rows: Mapping[str, object]) -> Path:
+    """A recording of two speakers, each on a channel, and a film in two languages."""
+    halves = np.zeros((2 * SAMPLE_RATE, 2))
+    halves[:SAMPLE_RATE, 0], halves[SAMPLE_RATE:, 1] = 0.25, 0.5
+    soundfile.write(folder / "call.wav", halves, SAMPLE_RATE)
+    write_container(folder / "film.mkv", ITALIAN, ENGLISH)
+    lines = [json.dumps({"text": "a", "split": "train", **row}) for row in rows]
+    (folder / "manifest.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def _waveforms(folder: Path) -> list[torch.Tensor]:
+    dataset = ManifestDataset(ManifestDatasetConfig(path=folder))
+    return [dataset.read_audio(utterance) for utterance in dataset.utterances("train")]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".tsv"])
+def test_a_row_chooses_its_channel(suffix: str, tmp_path: Path) -> None:
+    rows = [{"audio": "call.wav", "duration": 2, "channel": channel} for channel in (1, "2", "mix")]
+    read = read_manifest(_data_set(tmp_path, *rows) / "manifest.jsonl").utterances
+    assert [u.selection for u in read] == [Selection(channel=1), Selection(channel=2), Selection()]
+    (tmp_path / "manifest.jsonl").unlink()
+    write_manifest(tmp_path / f"manifest{suffix}", read)
+    first, second, mean = _waveforms(tmp_path)
+    assert torch.equal(first + second, 2 * mean)
+    assert torch.equal(first, torch.tensor([0.25, 0.0]).repeat_interleave(SAMPLE_RATE))
+    assert len(check_dataset(tmp_path).utterances) == 3
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".tsv"])
+def test_a_row_chooses_its_track(suffix: str, tmp_path: Path) -> None:
+    rows = [
+        {"audio": "film.mkv", "duration": 2.0, "audio_track": "Italian"},
+        {"audio": "film.mkv", "duration": 3.0, "audio_track": 2},
+        {"audio": "film.mkv", "duration": 3.0},
+    ]
+    read = read_manifest(_data_set(tmp_path, *rows) / "manifest.jsonl").utterances
+    (tmp_path / "manifest.jsonl").unlink()
+    write_manifest(tmp_path / f"manifest{suffix}", read)
+    onset = [onsets(waveform) for waveform in _waveforms(tmp_path)]
+    assert onset == [pytest.approx([start], abs=0.02) for start in (0.5, 1.5, 1.5)]
+    assert len(check_dataset(tmp_path).utterances) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"channel": 0}, "`channel` must be a number from 1 on or 'mix', not 0"),
+        ({"channel": "left"}, "`channel` must be a number from 1 on or 'mix', not 'left'"),
+        ({"channel": True}, "has the channel True"),
+        ({"channel": 1.0}, "has the channel 1.0"),
+        ({"channel": 3}, "no channel 3; the audio has 2"),
+        ({"audio_track": "-1"}, "`audio_track` must be a number from 1 on or a language"),
+        ({"audio_track": ["ita"]}, "has the audio_track ['ita']"),
+        ({"audio_track": 4}, "no audio track 4"),
+    ],
+)
+def test_a_row_that_chooses_what_is_not_there(
+    row: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    name, secs = ("call.wav", 2.0) if "channel" in row else ("film.mkv", 3.0)
+    folder = _data_set(tmp_path, {"audio": name, "duration": secs, **row})
+    (broken,) = check_dataset(folder).broken
+    assert reason in broken.reason
+
+
+def test_two_channels_of_a_file_are_two_recordings(tmp_path: Path) -> None:
+    one, other = ({"audio": "call.wav", "duration": 2, "channel": number} for number in (1, 2))
+    rows = read_manifest(_data_set(tmp_path, one, {**other, "split": "dev"}) / "manifest.jsonl")
+    assert find_repeats(rows.utterances) == []
+    assert find_repeats([rows.utterances[0]] * 2) != []
+    failures = Failures(tmp_path / "bad.jsonl", 10, max_share=0.1)
+    failures.add(rows.utterances[0], "it is broken.")
+    with pytest.raises(DataError, match="2 of 10"):
+        failures.add(rows.utterances[1], "it is broken.")

@@ -39,9 +39,10 @@ class Selection:
         """
         for name, other in (("audio_track", "a language"), ("channel", "'mix'")):
             value = getattr(self, name)
-            if isinstance(value, str) and value.isdecimal():
-                object.__setattr__(self, name, int(value))
-            if not _is_number(getattr(self, name)) and not _is_word(name, value):
+            if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+                value = int(value)
+                object.__setattr__(self, name, value)
+            if not _is_number(value) and not _is_word(name, value):
                 raise ConfigError(f"`{name}` must be a number from 1 on or {other}, not {value!r}.")
 
 

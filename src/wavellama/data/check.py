@@ -9,10 +9,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypeAlias
 
-from wavellama.audio.load import load_audio
+from wavellama.audio.load import Selection, load_audio
 from wavellama.data.manifest import BrokenRow, find_manifests, read_manifest
 from wavellama.data.progress import map_in_threads
-from wavellama.data.utterance import TOLERANCE_SECS, Utterance
+from wavellama.data.utterance import TOLERANCE_SECS, Sound, Utterance
 from wavellama.errors import AudioError
 from wavellama.units import samples_to_seconds
 
@@ -79,9 +79,9 @@ def check_dataset(path: Path) -> CheckResult:
     """
     result = CheckResult()
     rows = read_rows(path, result.broken)
-    lengths = audio_lengths([utterance.audio for _, _, utterance in rows])
+    lengths = audio_lengths(utterance.sound for _, _, utterance in rows)
     for manifest, line, utterance in rows:
-        fault = find_fault(utterance, lengths[utterance.audio])
+        fault = find_fault(utterance, lengths[utterance.sound])
         if fault is None:
             result.utterances.append(utterance)
         else:
@@ -104,14 +104,14 @@ def read_rows(path: Path, broken: list[BrokenRow]) -> list[Row]:
     return rows
 
 
-def audio_lengths(paths: Iterable[Path]) -> dict[Path, float | str]:
-    """Decode each file once: its length in seconds, or why it cannot be decoded."""
-    files = sorted(set(paths))
-    return dict(zip(files, map_in_threads(_audio_length, files, "decoding"), strict=True))
+def audio_lengths(sounds: Iterable[Sound]) -> dict[Sound, float | str]:
+    """Decode each sound once: its length in seconds, or why it cannot be decoded."""
+    once = list(dict.fromkeys(sounds))
+    return dict(zip(once, map_in_threads(_audio_length, once, "decoding"), strict=True))
 
 
 def find_fault(utterance: Utterance, length: float | str) -> str | None:
-    """Return what is wrong with an utterance whose file has ``length`` seconds, or None."""
+    """Return what is wrong with an utterance whose sound has ``length`` seconds, or None."""
     if isinstance(length, str):
         return length
     if utterance.offset is None:
@@ -126,12 +126,12 @@ def find_fault(utterance: Utterance, length: float | str) -> str | None:
 
 def find_repeats(utterances: Sequence[Utterance]) -> list[str]:
     """Say which stretches of audio stand in several rows: a line for each pair of splits."""
-    splits: dict[tuple[Path, float | None], list[str]] = {}
+    splits: dict[tuple[Path, Selection, float | None], list[str]] = {}
     for utterance in utterances:
-        place = (utterance.audio.absolute(), utterance.offset)
+        place = (utterance.audio.absolute(), utterance.selection, utterance.offset)
         splits.setdefault(place, []).append(utterance.split or "-")
     pairs: dict[tuple[str, str], list[Path]] = {}
-    for (audio, _), found in splits.items():
+    for (audio, _, _), found in splits.items():
         for pair in set(combinations(sorted(found), 2)):
             pairs.setdefault(pair, []).append(audio)
     return [
@@ -153,8 +153,8 @@ def language_statistics(utterances: Sequence[Utterance]) -> list[LanguageStats]:
     return [stats[lang] for lang in sorted(stats)]
 
 
-def _audio_length(path: Path) -> float | str:
+def _audio_length(sound: Sound) -> float | str:
     try:
-        return samples_to_seconds(len(load_audio(path)))
+        return samples_to_seconds(len(load_audio(*sound)))
     except AudioError as ex:
         return ex.reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from wavellama.data.utterance import Utterance
+from wavellama.data.utterance import Sound, Utterance
 from wavellama.errors import DataError
 from wavellama.files import read_lines
 
@@ -25,7 +25,7 @@ class Failures:
         self._path = path
         self._limit = max(1.0, max_share * num_utterances)
         self._num_utterances = num_utterances
-        self._reasons: dict[tuple[str, float | None], str] = {}
+        self._reasons: dict[tuple[Sound, float | None], str] = {}
         self._listed = _read_list(path) if path is not None and path.is_file() else set()
 
     def add(self, utterance: Utterance, reason: str) -> None:
@@ -33,12 +33,12 @@ class Failures:
 
         :raises DataError: there are more bad ones than the run puts up with.
         """
-        key = (str(utterance.audio), utterance.offset)
+        key, audio = (utterance.sound, utterance.offset), str(utterance.audio)
         if key in self._reasons:
             return
         self._reasons[key] = reason
-        if self._path is not None and (*key, reason) not in self._listed:
-            record = {"audio": key[0], "offset": key[1], "reason": reason}
+        if self._path is not None and (audio, utterance.offset, reason) not in self._listed:
+            record = {"audio": audio, "offset": utterance.offset, "reason": reason}
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         if len(self._reasons) > self._limit:

@@ -1,10 +1,11 @@
 """Manifests: tables of utterances, as TSV or as JSON lines.
 
 TSV has a header with the columns ``audio``, ``duration`` and ``text``, and optionally ``offset``,
-``lang``, ``speaker``, ``split`` and ``words``; nothing is quoted or escaped. JSON lines have the
-same keys; ``audio_filepath`` and ``language``, as NeMo writes them, are understood, too. Times are
-in seconds, and a relative audio path starts at the manifest's folder. ``words`` is a list of
-mappings with ``text``, ``start``, ``end`` and perhaps ``score``; in TSV it is written as JSON.
+``lang``, ``speaker``, ``split``, ``words``, ``audio_track`` and ``channel``; nothing is quoted or
+escaped. JSON lines have the same keys; ``audio_filepath`` and ``language``, as NeMo writes them,
+are understood, too. Times are in seconds, and a relative audio path starts at the manifest's
+folder. ``words`` is a list of mappings with ``text``, ``start``, ``end`` and perhaps ``score``; in
+TSV it is written as JSON.
 """
 
 from __future__ import annotations
@@ -20,13 +21,19 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from wavellama.data.utterance import Utterance
+from wavellama.audio.tracks import EVERYTHING
+from wavellama.data.utterance import Utterance, select_sound
 from wavellama.data.words import parse_words, write_words
-from wavellama.errors import DataError, UnknownLanguageError, nearest, suggestion
+from wavellama.errors import ConfigError, DataError, UnknownLanguageError, nearest, suggestion
 from wavellama.files import read_lines, write_text
 from wavellama.text.languages import is_code, language_table
 
-COLUMNS: Final = ("audio", "offset", "duration", "text", "lang", "speaker", "split", "words")
+SOUND: Final = ("audio_track", "channel")
+"""The columns that say which sound of a file is read, as the options of the same names do."""
+
+_FACTS: Final = ("audio", "offset", "duration", "text", "lang", "speaker", "split", "words")
+
+COLUMNS: Final = (*_FACTS, *SOUND)
 """The columns, in the order in which they are written."""
 
 REQUIRED: Final = ("audio", "duration", "text")
@@ -42,6 +49,9 @@ _COMMON_VOICE: Final = {"client_id", "path", "sentence"}
 """Columns of the tables that Common Voice comes with."""
 
 _ALIASES: Final = {"audio_filepath": "audio", "language": "lang"}
+_NUMBERED: Final = ("speaker", *SOUND)
+"""Texts that may be written as numbers."""
+
 _WHOLE: Final = "manifest"
 
 _UNWRITABLE: Final = re.compile(r"[\0\ud800-\udfff]")
@@ -114,7 +124,7 @@ def read_manifest(path: Path) -> ManifestContent:
     for line, parse in rows:
         try:
             utterance = _to_utterance(parse(), path.parent, default_split)
-        except ValueError as ex:
+        except (ValueError, ConfigError) as ex:
             content.broken.append(BrokenRow(path, line, str(ex)))
         else:
             content.utterances.append(utterance)
@@ -228,6 +238,7 @@ def _to_utterance(row: Row, folder: Path, default_split: str | None) -> Utteranc
     """Check a row and make it an utterance.
 
     :raises ValueError: it is no utterance; the message says why.
+    :raises ConfigError: it names no sound that can be.
     """
     audio, text = _required(row, "audio"), _required(row, "text")
     duration = _seconds(row, "duration")
@@ -242,6 +253,7 @@ def _to_utterance(row: Row, folder: Path, default_split: str | None) -> Utteranc
         speaker=_optional(row, "speaker"),
         split=_optional(row, "split") or default_split,
         words=parse_words(row.get("words"), text, duration),
+        selection=select_sound(*(_optional(row, key) for key in SOUND)),
     )
 
 
@@ -251,8 +263,8 @@ def _optional(row: Row, key: str) -> str | None:
     :raises ValueError: it is something else, or no text that can be written.
     """
     value = row.get(key)
-    if key == "speaker" and isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # many corpora number their speakers
+    if key in _NUMBERED and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if value is None:
         return None
     if not isinstance(value, str):
@@ -299,7 +311,12 @@ def _to_row(utterance: Utterance, folder: Path) -> Row:
     audio = Path(os.path.abspath(utterance.audio))
     root = Path(os.path.abspath(folder))
     inside = audio.is_relative_to(root)
-    row = {name: getattr(utterance, name) for name in COLUMNS}
+    row = {name: getattr(utterance, name) for name in _FACTS}
+    row |= {
+        name: getattr(utterance.selection, name)
+        for name in SOUND
+        if utterance.selection != EVERYTHING
+    }
     if utterance.words is not None:
         row["words"] = write_words(utterance.words)
     row["audio"] = (audio.relative_to(root) if inside else audio).as_posix()

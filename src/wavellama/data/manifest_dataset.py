@@ -64,7 +64,7 @@ class ManifestDataset(AsrDataset):
         return waveform
 
     def _decode(self, utterance: Utterance) -> Tensor:
-        waveform = load_audio(utterance.audio)
+        waveform = load_audio(*utterance.sound)
         if utterance.offset is not None:
             begin = seconds_to_samples(utterance.offset)
             waveform = waveform[begin : begin + seconds_to_samples(utterance.duration)].clone()

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
+from wavellama.audio.tracks import EVERYTHING, Selection
 from wavellama.data.words import AlignedWord
+from wavellama.text.tags import spellings
+
+if TYPE_CHECKING:
+    from wavellama.audio.channels import Channel
 
 TOLERANCE_SECS: Final = 0.1
 """How much the audio may be shorter or longer than the manifest says."""
 
 MAX_CHARS_PER_SEC: Final = 60.0
 """No script is spoken faster: the fastest speech has about 25 letters a second."""
+
+Sound: TypeAlias = tuple[Path, Selection]
+"""What is decoded at once: a track or a channel of an audio file."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,14 @@ class Utterance:
     words: tuple[AlignedWord, ...] | None = None
     """Its words with their times, which spell the text; None: they are not known."""
 
+    selection: Selection = EVERYTHING
+    """Which track and which channel of the file is read."""
+
+    @property
+    def sound(self) -> Sound:
+        """What it is a stretch of."""
+        return self.audio, self.selection
+
     @property
     def text_fault(self) -> str | None:
         """What is wrong with the text, given the length of the audio; None if nothing is."""
@@ -53,3 +69,13 @@ class Utterance:
             f"has {len(self.text):,} characters for {self.duration:.2f} s of audio, {rate:,.0f} a"
             f" second; more than {MAX_CHARS_PER_SEC:.0f} cannot be spoken"
         )
+
+
+def select_sound(audio_track: int | str | None, channel: int | str | None) -> Selection:
+    """Return what is read of a file, for options and for rows alike.
+
+    :param channel: None: all.
+    :raises ConfigError: one is no number above 0, and no language or ``mix``.
+    """
+    names = spellings(audio_track) if isinstance(audio_track, str) else frozenset[str]()
+    return Selection(audio_track, cast("Channel", "mix" if channel is None else channel), names)

@@ -6,17 +6,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
 from wavellama.audio.tracks import Selection
+from wavellama.data.utterance import select_sound
 from wavellama.errors import ConfigError
 from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.text.languages import check_code
 from wavellama.text.scripts import check_script
-from wavellama.text.tags import spellings
-
-if TYPE_CHECKING:
-    from wavellama.audio.channels import Channel
 
 Normalization: TypeAlias = Literal["clip", "causal"]
 
@@ -169,9 +166,7 @@ class TranscribeOptions:
 
         :raises ConfigError: ``audio_track`` or ``channel`` cannot be.
         """
-        track = self.audio_track
-        names = spellings(track) if isinstance(track, str) else frozenset[str]()
-        return Selection(track, cast("Channel", self.channel), names)
+        return select_sound(self.audio_track, self.channel)
 
     @property
     def settings(self) -> dict[str, object]:
