@@ -14,6 +14,7 @@ from wavellama.cli.data import add_data_parser
 from wavellama.cli.languages import add_languages_parser
 from wavellama.cli.live import add_live_parser
 from wavellama.cli.recipe import add_recipe_parser
+from wavellama.cli.serve import add_serve_parser
 from wavellama.cli.streams import flush_output, prepare_streams
 from wavellama.cli.transcribe import add_transcribe_parser
 from wavellama.errors import WavellamaError
@@ -71,6 +72,7 @@ def create_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_transcribe_parser(subparsers)
     add_live_parser(subparsers)
+    add_serve_parser(subparsers)
     add_recipe_parser(subparsers)
     add_asset_parser(subparsers)
     add_languages_parser(subparsers)

@@ -1,0 +1,92 @@
+"""The options of transcription as fields of a form.
+
+Types and ranges are those of ``TranscribeOptions``. What names a file or another model is the
+server's to say, not a client's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
+from typing import Any, Final
+
+from wavellama.errors import ConfigError
+from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.pipeline.options import TranscribeOptions
+
+NOT_A_CLIENTS: Final = frozenset(
+    {"search", "draft_model", "lm", "lm_weight", "aligner", "batch_secs", "in_order"}
+)
+"""Options that have no field in a form."""
+
+MAX_BEAMS: Final = 16
+"""The most beams that a client may ask for; each takes its share of everybody's time."""
+
+
+def _own_fields() -> dict[str, Field[Any]]:
+    return {
+        field.name: field for field in fields(TranscribeOptions) if field.name not in NOT_A_CLIENTS
+    }
+
+
+OWN_OPTIONS: Final[Mapping[str, bool]] = {
+    **{name: "tuple" in str(field.type) for name, field in _own_fields().items()},
+    "beam": False,
+}
+"""The names of the options, and whether they are lists."""
+
+
+def to_options(given: Mapping[str, str | tuple[str, ...] | None]) -> TranscribeOptions:
+    """Return options from the texts of a form; what is not given keeps its default.
+
+    Of a search the number of beams is what counts.
+
+    :raises ConfigError: a value is of another type, or out of range.
+    :raises UnknownLanguageError: a language is not given by a code.
+    """
+    own = _own_fields()
+    values: dict[str, Any] = {
+        name: _convert(name, value, str(own[name].type)) if isinstance(value, str) else value
+        for name, value in given.items()
+        if value is not None and name in own
+    }
+    nbest = values.get("nbest", 1)
+    beam = given.get("beam")
+    num_beams = nbest if beam is None else int(_convert("beam", str(beam), "int"))
+    if not nbest <= num_beams <= MAX_BEAMS:
+        raise ConfigError(
+            f"`beam` must lie between `nbest` ({nbest}) and {MAX_BEAMS}, but is {num_beams}."
+        )
+    is_told = beam is not None or num_beams > 1
+    search = Wav2Vec2LlamaBeamSearchConfig(nbest=num_beams) if is_told else None
+    return TranscribeOptions(search=search, **values)
+
+
+def _to_bool(text: str) -> bool:
+    found = {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
+    if found is None:
+        raise ValueError(text)
+    return found
+
+
+_TYPES: Final[Mapping[str, Callable[[str], bool | int | float | str]]] = {
+    "bool": _to_bool,
+    "int": int,
+    "float": float,
+    "str": str,
+    "Normalization": str,
+}
+
+
+def _convert(name: str, text: str, wanted: str) -> bool | int | float | str:
+    """Return the value that a text stands for, of the first type of an annotation that fits it.
+
+    :raises ConfigError: none does.
+    """
+    kinds = [kind for kind in wanted.split(" | ") if kind in _TYPES]
+    for kind in kinds:
+        try:
+            return _TYPES[kind](text)
+        except ValueError:
+            continue
+    raise ConfigError(f"`{name}` must be {' or '.join(kinds)}, but is {text!r}.")

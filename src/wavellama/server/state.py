@@ -1,0 +1,96 @@
+"""What all requests to a server share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import cast, final
+
+from starlette.requests import HTTPConnection
+
+from wavellama.errors import ConfigError
+from wavellama.server.errors import busy, unknown_model
+from wavellama.server.metrics import Metrics
+from wavellama.server.models import ServedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """How a server behaves."""
+
+    api_keys: tuple[str, ...] = ()
+    """Any of them opens it; without any it is open to everybody."""
+
+    max_upload_mb: float = 25.0
+    """The largest body of a request, in millions of bytes."""
+
+    max_queue: int = 64
+    """How many files are in work or wait at a time, and how many live sessions there are."""
+
+    cors: tuple[str, ...] = ()
+    """The origins whose pages may ask; ``*`` for all."""
+
+    def __post_init__(self) -> None:
+        """:raises ConfigError: a limit is none."""
+        if not 0.0 < self.max_upload_mb <= 1e6:
+            raise ConfigError(f"`max_upload_mb` must be above 0, but is {self.max_upload_mb:g}.")
+        if not 1 <= self.max_queue <= 10_000:
+            raise ConfigError(f"`max_queue` must be 1 to 10,000, but is {self.max_queue}.")
+
+
+@final
+@dataclass
+class ServerState:
+    """The models, and who is there."""
+
+    config: ServerConfig
+    models: Mapping[str, ServedModel]
+    metrics: Metrics
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self._num_admitted = 0
+        self.pool = ThreadPoolExecutor(self.config.max_queue, "file")
+        schedulers = [model.scheduler for model in self.models.values()]
+        self.metrics.watch_waiting(lambda: sum(each.num_waiting for each in schedulers))
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Be one of those who are served.
+
+        :raises ApiError: there are too many.
+        """
+        if self._num_admitted >= self.config.max_queue:
+            raise busy()
+        self._num_admitted += 1
+        self.metrics.running.inc()
+        try:
+            yield
+        finally:
+            self._num_admitted -= 1
+            self.metrics.running.dec()
+
+    def find_model(self, name: str | None) -> ServedModel:
+        """Return a model; the first one where none is named.
+
+        :raises ApiError: there is no such model.
+        """
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            raise unknown_model(name)
+        return self.models[name]
+
+    def close(self) -> None:
+        """End all threads."""
+        for model in self.models.values():
+            model.scheduler.close()
+        self.pool.shutdown()
+
+
+def state_of(connection: HTTPConnection) -> ServerState:
+    """Return what all requests to the server share."""
+    return cast("ServerState", connection.app.state.server)

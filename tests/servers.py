@@ -1,0 +1,76 @@
+"""A server in this process, with a small random model."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+import soundfile
+from starlette.testclient import TestClient
+
+from tests.unit.test_pipeline_inference import RATE, create_pipeline, noise
+from tests.unit.test_pipeline_live import speech
+from wavellama import ASRInferencePipeline
+from wavellama.server.app import create_app
+from wavellama.server.metrics import Metrics
+from wavellama.server.models import ServedModel
+from wavellama.server.state import ServerConfig
+
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+
+MODEL = "toys/lid"
+
+
+@cache
+def shared_pipeline(case: str = "llm_asr_lid") -> ASRInferencePipeline:
+    """Return a pipeline that all tests of a file share; do not change it."""
+    return create_pipeline(case)
+
+
+@contextmanager
+def serving(
+    pipeline: ASRInferencePipeline | None = None, batch_secs: float = 60.0, **config: Any
+) -> Iterator[TestClient]:
+    """Serve a model as long as the block lasts."""
+    metrics = Metrics()
+    model = ServedModel(MODEL, pipeline or shared_pipeline(), batch_secs, on_batch=metrics.on_batch)
+    app = create_app(ServerConfig(**config), [model], metrics)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def wav(samples: np.ndarray, rate: int = RATE) -> bytes:
+    """Return samples as a file."""
+    out = io.BytesIO()
+    soundfile.write(out, samples, rate, format="WAV", subtype="PCM_16")
+    return out.getvalue()
+
+
+@cache
+def clip(seconds: float = 0.7, seed: int = 0) -> bytes:
+    """Return a file of noise."""
+    return wav(noise(seconds, seed))
+
+
+@cache
+def talk(seconds: float = 12.0) -> bytes:
+    """Return a file in which a person speaks, with pauses."""
+    return wav(speech()[: int(seconds * RATE)].numpy())
+
+
+def events_of(text: str) -> list[dict[str, Any]]:
+    """Return the events of a stream, each of which has its name and one line of data."""
+    events = []
+    for frame in text.split("\n\n"):
+        if not frame or frame.startswith(":"):
+            continue
+        name, data = frame.split("\n")
+        event = json.loads(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        events.append(event)
+    return events

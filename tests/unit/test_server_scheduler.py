@@ -1,0 +1,151 @@
+"""The scheduler: who goes first, who goes together, and who is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event, current_thread
+
+import pytest
+
+from wavellama.pipeline.attempts import Fault
+from wavellama.pipeline.scribes import Written
+from wavellama.server.scheduler import Batch, Client, ClientGoneError, Scheduler
+from wavellama.units import SAMPLE_RATE
+
+
+class Recorder:
+    """A scribe that notes batches, and can be held."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.busy, self.free = Event(), Event()
+
+    def write(self, rows: list[str]) -> list[Written]:
+        assert current_thread().name == "model"
+        self.busy.set()
+        assert self.free.wait(10)
+        if "bug" in rows:
+            raise ValueError("bug")
+        self.batches.append(rows)
+        return [Fault(row) for row in rows]
+
+
+class Crowd:
+    """Clients who ask at the same time, while the model is busy with a first piece."""
+
+    def __init__(self, scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
+        self._scheduler, self._pool = scheduler, pool
+        self.scribe = Recorder()
+        self.ask(Client("first"), "first")
+        assert self.scribe.busy.wait(10)
+
+    def ask(self, client: Client, *rows: str, secs: float = 1.0) -> Future[list[Written]]:
+        """Ask in another thread; return once the rows wait."""
+        before = self._scheduler.num_waiting
+        sizes = [int(secs * SAMPLE_RATE)] * len(rows)
+        asked = self._pool.submit(self._scheduler.write, client, self.scribe, rows, sizes)
+        while rows != ("first",) and self._scheduler.num_waiting == before and not asked.done():
+            pass
+        return asked
+
+    def release(self) -> list[list[str]]:
+        """Let the model work; return the batches after the first piece."""
+        self.scribe.free.set()
+        self._pool.shutdown()
+        return self.scribe.batches[1:]
+
+
+@pytest.fixture
+def batches() -> list[Batch]:
+    return []
+
+
+@pytest.fixture
+def scheduler(batches: list[Batch]) -> Iterator[Scheduler]:
+    scheduler = Scheduler(10.0, batches.append)
+    yield scheduler
+    scheduler.close()
+
+
+@pytest.fixture
+def crowd(scheduler: Scheduler) -> Crowd:
+    return Crowd(scheduler, ThreadPoolExecutor(32))
+
+
+def test_clients_of_one_kind_share_batches(crowd: Crowd, batches: list[Batch]) -> None:
+    asked = [crowd.ask(Client("a"), f"{i}") for i in range(4)]
+    assert crowd.release() == [["0", "1", "2", "3"]]
+    assert [one.result() for one in asked] == [[Fault(f"{i}")] for i in range(4)]
+    last = batches[-1]
+    assert (last.num_rows, last.audio_secs, len(last.queue_secs)) == (4, 4.0, 4)
+
+
+def test_kinds_do_not_mix(crowd: Crowd) -> None:
+    for i in range(4):
+        crowd.ask(Client("ab"[i % 2]), f"{i}")
+    assert crowd.release() == [["0", "2"], ["1", "3"]]
+
+
+def test_a_batch_has_no_more_than_it_may_padding_included(crowd: Crowd) -> None:
+    crowd.ask(Client("a"), "long", secs=4.0)
+    for i in range(3):
+        crowd.ask(Client("a"), f"short {i}", secs=1.0)
+    crowd.ask(Client("a"), "long too", secs=5.0)
+    assert crowd.release() == [["long", "long too"], ["short 0", "short 1", "short 2"]]
+
+
+def test_what_is_longer_than_a_batch_goes_alone(crowd: Crowd) -> None:
+    crowd.ask(Client("a"), "endless", secs=40.0)
+    crowd.ask(Client("a"), "short")
+    assert crowd.release() == [["endless"], ["short"]]
+
+
+def test_somebody_with_much_does_not_keep_others_waiting(crowd: Crowd) -> None:
+    crowd.ask(Client("a"), *(f"much {i}" for i in range(40)), secs=2.0)
+    for i in range(3):
+        crowd.ask(Client("a"), f"little {i}", secs=2.0)
+    crowd.ask(Client("b"), "other", secs=2.0)
+    first, second, third, *_ = crowd.release()
+    assert first == ["much 0", "little 0", "little 1", "little 2", "much 1"]
+    assert second == ["other"]
+    assert third == [f"much {i}" for i in range(2, 7)]
+
+
+def test_who_speaks_goes_first(crowd: Crowd) -> None:
+    crowd.ask(Client("a"), "file")
+    crowd.ask(Client("a", is_live=True), "live")
+    crowd.ask(Client("a", is_live=True), "live too")
+    assert crowd.release() == [["live", "live too"], ["file"]]
+
+
+def test_who_is_dropped_is_forgotten_and_told(scheduler: Scheduler, crowd: Crowd) -> None:
+    gone = Client("a")
+    asked, other = crowd.ask(gone, "gone"), crowd.ask(Client("a"), "other")
+    scheduler.drop(gone)
+    with pytest.raises(ClientGoneError):
+        asked.result(10)
+    with pytest.raises(ClientGoneError):
+        scheduler.write(gone, crowd.scribe, ["again"], [1])
+    assert crowd.release() == [["other"]]
+    assert other.result() == [Fault("other")]
+
+
+def test_a_bug_costs_its_batch_alone(crowd: Crowd) -> None:
+    bad, good = crowd.ask(Client("a"), "bug"), crowd.ask(Client("b"), "good")
+    crowd.release()
+    with pytest.raises(ValueError, match="bug"):
+        bad.result(10)
+    assert good.result(10) == [Fault("good")]
+
+
+def test_closing_tells_all_who_wait(scheduler: Scheduler, crowd: Crowd) -> None:
+    asked = crowd.ask(Client("a"), "late")
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(scheduler.close)
+        with pytest.raises(ClientGoneError):
+            asked.result(10)
+        crowd.scribe.free.set()
+        closing.result(10)
+    with pytest.raises(ClientGoneError):
+        scheduler.write(Client("a"), crowd.scribe, ["later"], [1])
