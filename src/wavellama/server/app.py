@@ -18,6 +18,7 @@ from wavellama.server.auth import AuthMiddleware
 from wavellama.server.errors import ApiError, internal
 from wavellama.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
 from wavellama.server.models import ServedModel
+from wavellama.server.page import show_page
 from wavellama.server.state import ServerConfig, ServerState, state_of
 from wavellama.server.transcriptions import transcribe, translate
 from wavellama.text.tags import script_name, two_letter_code
@@ -47,6 +48,8 @@ def create_app(config: ServerConfig, models: Iterable[ServedModel], metrics: Met
 
 def _routes() -> list[Route]:
     return [
+        Route("/", show_page),
+        Route("/page/{name}", show_page),
         Route("/health", _health),
         Route("/metrics", _metrics),
         Route("/v1/audio/transcriptions", transcribe, methods=["POST"]),

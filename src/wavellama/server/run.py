@@ -66,7 +66,7 @@ def serve(
         http="h11",
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
-        log_level="warning",  # a level below, addresses are logged, and with them keys
+        log_level="error",  # levels below tell of odd requests, and log keys in addresses
         access_log=False,
         server_header=False,
         ssl_certfile=None if address.ssl_certfile is None else str(address.ssl_certfile),

@@ -1,0 +1,151 @@
+// What happens on the page.
+
+import { listLanguages, listModels, transcribe } from "./api.js";
+import { Recorder, drawWave } from "./audio.js";
+import { exportAs, save, textOf } from "./exports.js";
+import { LanguagePicker } from "./languages.js";
+import { TextView, segmentsOf } from "./transcript.js";
+
+const get = (id) => document.getElementById(id);
+
+const picker = new LanguagePicker();
+const view = new TextView(get("text"), get("player"));
+const recorder = new Recorder();
+let file = null;
+let work = null;
+let about = {};
+
+function tell(text) {
+  get("status").textContent = text;
+}
+
+function complain(error) {
+  get("error").textContent = error ? error.message : "";
+}
+
+function take(chosen) {
+  if (!chosen) return;
+  file = chosen;
+  complain(null);
+  tell(`${file.name} is ready.`);
+  get("start").disabled = false;
+  const player = get("player");
+  URL.revokeObjectURL(player.src);
+  player.src = URL.createObjectURL(file);
+  player.hidden = false;
+  drawWave(get("wave"), file);
+}
+
+function setWorking(controller) {
+  work = controller;
+  get("start").hidden = controller !== null;
+  get("stop").hidden = controller === null;
+  get("text").setAttribute("aria-busy", String(controller !== null));
+}
+
+async function start() {
+  complain(null);
+  view.clear();
+  get("keys").hidden = get("exports").hidden = true;
+  setWorking(new AbortController());
+  tell("Listening to the file.");
+  try {
+    await follow(work.signal);
+  } catch (error) {
+    if (error.name === "AbortError") tell("Stopped.");
+    else {
+      tell("");
+      complain(error);
+    }
+  } finally {
+    setWorking(null);
+  }
+}
+
+async function follow(signal) {
+  const options = { model: get("model").value, languages: picker.codes, signal };
+  for await (const event of transcribe(file, options)) {
+    if (event.type === "transcript.text.delta") view.append(event.delta);
+    if (event.type === "transcript.text.done") finish(event);
+  }
+}
+
+function finish(done) {
+  const segments = segmentsOf(done);
+  about = { language: done.language, duration: done.duration };
+  get("text").lang = (done.language || "und").split("_")[0];
+  view.show(segments);
+  const found = segments.some((segment) => textOf(segment));
+  get("keys").hidden = get("exports").hidden = !found;
+  tell(found ? "Done." : "No speech was found.");
+}
+
+async function record() {
+  const button = get("record");
+  const isOn = button.getAttribute("aria-pressed") === "true";
+  try {
+    if (isOn) {
+      take(await recorder.stop());
+      start();
+    } else {
+      complain(null);
+      await recorder.start();
+      tell("Recording.");
+    }
+    button.setAttribute("aria-pressed", String(!isOn));
+    button.textContent = isOn ? "Record" : "Stop recording";
+  } catch (error) {
+    complain(error);
+  }
+}
+
+function listenForDrops() {
+  const place = get("drop");
+  const mark = (isOver) => (event) => {
+    event.preventDefault();
+    place.classList.toggle("over", isOver);
+  };
+  document.addEventListener("dragover", mark(true));
+  document.addEventListener("dragleave", mark(false));
+  document.addEventListener("drop", (event) => {
+    mark(false)(event);
+    take(event.dataTransfer.files[0]);
+  });
+}
+
+function listen() {
+  listenForDrops();
+  get("file").addEventListener("change", (event) => take(event.target.files[0]));
+  get("record").addEventListener("click", record);
+  get("start").addEventListener("click", start);
+  get("stop").addEventListener("click", () => work?.abort());
+  get("model").addEventListener("change", offerLanguages);
+  get("copy").addEventListener("click", async () => {
+    await navigator.clipboard.writeText(exportAs("txt", view.segments, about));
+    tell("Copied.");
+  });
+  for (const button of document.querySelectorAll("[data-format]")) {
+    const { format } = button.dataset;
+    const stem = () => file.name.replace(/\.[^.]*$/, "");
+    button.addEventListener("click", () => {
+      save(`${stem()}.${format}`, exportAs(format, view.segments, about));
+    });
+  }
+}
+
+async function offerLanguages() {
+  picker.offer(await listLanguages(get("model").value));
+}
+
+async function begin() {
+  listen();
+  try {
+    const options = (await listModels()).map((name) => new Option(name, name));
+    get("model").replaceChildren(...options);
+    await offerLanguages();
+  } catch (error) {
+    complain(error);
+  }
+}
+
+begin();
