@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import socket
@@ -179,6 +180,52 @@ def test_openai_knows_the_errors(server: Server) -> None:
     assert stranger.value.code == "invalid_api_key"
     assert [model.id for model in server.client().models.list()] == [CARD]
     assert server.client().models.retrieve(CARD).owned_by == "wavellama"
+
+
+def test_openai_listens(server: Server) -> None:
+    audio = {
+        "format": {"type": "audio/pcm", "rate": 24_000},
+        "turn_detection": None,
+        "transcription": {"model": CARD, "language": "de"},
+    }
+    session: Any = {"type": "transcription", "audio": {"input": audio}}
+    with server.client().realtime.connect(
+        model=CARD, extra_query={"intent": "transcription"}
+    ) as talk:
+        assert talk.recv().type == "session.created"
+        talk.session.update(session=session)
+        assert talk.recv().type == "session.updated"
+        samples = np.repeat(speech()[: 2 * RATE].numpy(), 3)[::2]
+        data = (samples * 32_767).astype("<i2").tobytes()
+        for begin in range(0, len(data), 4_800):
+            piece = base64.b64encode(data[begin : begin + 4_800]).decode()
+            talk.input_audio_buffer.append(audio=piece)
+        talk.input_audio_buffer.commit()
+        deltas = ""
+        for event in talk:
+            if event.type == "conversation.item.input_audio_transcription.delta":
+                deltas += event.delta or ""
+            if event.type == "conversation.item.input_audio_transcription.completed":
+                break
+        assert event.type == "conversation.item.input_audio_transcription.completed"
+        assert event.transcript == deltas
+        assert deltas
+
+
+def test_clients_that_vanish_while_they_speak_cost_nobody_else(server: Server) -> None:
+    for _ in range(5):
+        with server.send(
+            b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            + f"Authorization: Bearer {KEY}\r\n\r\n".encode()
+        ) as connection:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 101")
+            connection.sendall(os.urandom(500))
+    deadline = time.monotonic() + START_SECS
+    while read_metric(server, "wavellama_websocket_connections_active"):
+        assert time.monotonic() < deadline
+    assert server.client().audio.transcriptions.create(file=as_file(clip()), model=CARD).text
 
 
 # Clients that misbehave

@@ -122,6 +122,11 @@ class HeldAudio:
         self._start = 0
 
     @property
+    def start(self) -> int:
+        """The first sample that is held."""
+        return self._start
+
+    @property
     def end(self) -> int:
         """How much audio there was."""
         return self._start + len(self._samples)

@@ -134,13 +134,13 @@ def _join(parts: list[Samples], name: str) -> Tensor:
 
 def _resample(blocks: Iterable[Tensor], rate: int) -> Iterator[Tensor]:
     """Resample to 16 kHz; an odd rate is rounded to a ratio of small numbers (within 0.01 %)."""
-    resampler = _BlockResampler(rate)
+    resampler = BlockResampler(rate)
     for block in blocks:
         yield resampler.feed(block)
     yield resampler.finish()
 
 
-class _BlockResampler:
+class BlockResampler:
     """Resamples block by block what torchaudio resamples at once.
 
     Each ``down`` input samples become ``up`` output samples, which depend on at most ``_reach``

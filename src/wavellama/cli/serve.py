@@ -47,6 +47,13 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cors", action="append", metavar="ORIGIN", help="an origin whose pages may ask; * for all"
     )
+    group.add_argument(
+        "--realtime-rate",
+        type=int,
+        default=24_000,
+        metavar="HZ",
+        help="of the PCM of live sessions that do not say it (%(default)s)",
+    )
     group.add_argument("--ssl-certfile", type=Path, metavar="FILE", help="serve https")
     group.add_argument("--ssl-keyfile", type=Path, metavar="FILE", help="the certificate's key")
 
@@ -95,6 +102,7 @@ def run_serve(args: argparse.Namespace) -> int:
         max_upload_mb=args.max_upload_mb,
         max_queue=args.max_queue,
         cors=tuple(args.cors or ()),
+        realtime_rate=args.realtime_rate,
     )
     tls = {"ssl_certfile": args.ssl_certfile, "ssl_keyfile": args.ssl_keyfile}
     address = Address(host=args.host, port=args.port, **tls)

@@ -12,13 +12,14 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from wavellama.server.auth import AuthMiddleware
 from wavellama.server.errors import ApiError, internal
 from wavellama.server.metrics import CONTENT_TYPE, Metrics, MetricsMiddleware
 from wavellama.server.models import ServedModel
 from wavellama.server.page import show_page
+from wavellama.server.realtime.endpoint import realtime
 from wavellama.server.state import ServerConfig, ServerState, state_of
 from wavellama.server.transcriptions import transcribe, translate
 from wavellama.text.tags import script_name, two_letter_code
@@ -46,7 +47,7 @@ def create_app(config: ServerConfig, models: Iterable[ServedModel], metrics: Met
     return app
 
 
-def _routes() -> list[Route]:
+def _routes() -> list[BaseRoute]:
     return [
         Route("/", show_page),
         Route("/page/{name}", show_page),
@@ -57,6 +58,7 @@ def _routes() -> list[Route]:
         Route("/v1/models", _list_models),
         Route("/v1/models/{name:path}", _show_model),
         Route("/v1/languages", _list_languages),
+        WebSocketRoute("/v1/realtime", realtime),
     ]
 
 

@@ -13,6 +13,7 @@ from threading import BoundedSemaphore
 from typing import Any, BinaryIO, Final, final
 
 import numpy as np
+from torch import Tensor
 
 from wavellama.audio.load import AudioInput
 from wavellama.decoding.token_texts import token_texts
@@ -120,13 +121,27 @@ class ServedModel:
 
         :raises WavellamaError: the model cannot do what the options ask for.
         """
-        plan, client = self._plan(options, is_live=False)
+        plan, client = self._plan(options)
+        return self._start(plan, client, Upload(file, name, client), on_settled)
+
+    def open_samples(self, samples: Tensor, options: TranscribeOptions) -> Transcription:
+        """Return audio of a live session that is to be transcribed as a file is. (T).
+
+        :raises WavellamaError: the model cannot do what the options ask for.
+        """
+        plan, client = self._plan(options)
+        client.is_live = True
+        audio: AudioInput = {"waveform": samples, "sample_rate": SAMPLE_RATE}
+        return self._start(plan, client, audio, lambda segments: None)
+
+    def _start(
+        self, plan: Plan, client: Client, audio: AudioInput, on_settled: OnSettled
+    ) -> Transcription:
         if isinstance(plan, ClipPlan):
             plan = replace(plan, batching=self._batching)
         scribe = _SharedScribe(plan.scribe, self.scheduler, client, self._readers)
-        audio: AudioInput = Upload(file, name, client)
         (input_,) = self._pipeline.inputs([audio], plan.options.lang, self._examples)
-        input_ = replace(input_, selection=options.selection)
+        input_ = replace(input_, selection=plan.options.selection)
 
         def note(job: Job, secs: float) -> None:
             on_settled(settled_segments(job))
@@ -160,7 +175,7 @@ class ServedModel:
         with self._readers:
             yield
 
-    def _plan(self, options: TranscribeOptions, is_live: bool) -> tuple[Plan, Client]:
+    def _plan(self, options: TranscribeOptions, is_live: bool = False) -> tuple[Plan, Client]:
         """Return how options are honoured; a model that takes no language is not told any."""
         if self.languages is None:
             options = replace(options, lang=None, languages=())

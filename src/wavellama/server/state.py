@@ -33,12 +33,19 @@ class ServerConfig:
     cors: tuple[str, ...] = ()
     """The origins whose pages may ask; ``*`` for all."""
 
+    realtime_rate: int = 24_000
+    """The rate of the PCM of live sessions that do not say it."""
+
     def __post_init__(self) -> None:
         """:raises ConfigError: a limit is none."""
         if not 0.0 < self.max_upload_mb <= 1e6:
             raise ConfigError(f"`max_upload_mb` must be above 0, but is {self.max_upload_mb:g}.")
         if not 1 <= self.max_queue <= 10_000:
             raise ConfigError(f"`max_queue` must be 1 to 10,000, but is {self.max_queue}.")
+        if not 8_000 <= self.realtime_rate <= 192_000:
+            raise ConfigError(
+                f"`realtime_rate` must be 8,000 to 192,000, but is {self.realtime_rate}."
+            )
 
 
 @final
@@ -52,7 +59,8 @@ class ServerState:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
-        self._num_admitted = 0
+        self._num_admitted = self._num_listening = 0
+        self.live_pool = ThreadPoolExecutor(self.config.max_queue, "live")
         self.pool = ThreadPoolExecutor(self.config.max_queue, "file")
         schedulers = [model.scheduler for model in self.models.values()]
         self.metrics.watch_waiting(lambda: sum(each.num_waiting for each in schedulers))
@@ -73,6 +81,20 @@ class ServerState:
             self._num_admitted -= 1
             self.metrics.running.dec()
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Be one of those who are listened to.
+
+        :raises ApiError: there are too many.
+        """
+        if self._num_listening >= self.config.max_queue:
+            raise busy()
+        self._num_listening += 1
+        try:
+            yield
+        finally:
+            self._num_listening -= 1
+
     def find_model(self, name: str | None) -> ServedModel:
         """Return a model; the first one where none is named.
 
@@ -89,6 +111,7 @@ class ServerState:
         for model in self.models.values():
             model.scheduler.close()
         self.pool.shutdown()
+        self.live_pool.shutdown()
 
 
 def state_of(connection: HTTPConnection) -> ServerState:

@@ -1,0 +1,1 @@
+"""``/v1/realtime``: OpenAI's transcription sessions, over a websocket."""
