@@ -11,7 +11,7 @@ unexport CONDA_PREFIX PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test test-slow check format demo demo-full constraints clean
+.PHONY: help setup test test-slow test-browser check format demo demo-full constraints clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; \
@@ -25,6 +25,9 @@ test: check ## the checks and the tests that take seconds (JOBS=2 at a time)
 
 test-slow: setup ## the tests that take minutes
 	$(PYTEST) -m slow
+
+test-browser: setup ## the server's page in a browser (Debian: apt-get install chromium chromium-driver)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -rs tests/browser
 
 check: setup ## style, types, import rules, spelling, size budget: all of them, even if one fails
 	@failed=; for step in $(CHECKS); do \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -12,12 +13,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pysubs2
 import pytest
 import webvtt
 from starlette.testclient import TestClient
 
-from tests.servers import events_of, serving, talk
+from tests.servers import MODEL, events_of, serving, talk
 from tests.unit.test_server_transcriptions import post
 from wavellama.server.page import page_files
 
@@ -59,7 +61,8 @@ def test_the_page_and_all_that_it_names_are_there(client: TestClient) -> None:
         assert found.status_code == 200, path
         assert "'self'" in found.headers["content-security-policy"]
         assert "unsafe" not in found.headers["content-security-policy"]
-    assert set(imports) | {"page/main.js"} == {f"page/{name}" for name in scripts}
+    begun = {"page/main.js", "page/worklet.js"}
+    assert set(imports) | begun == {f"page/{name}" for name in scripts}
     assert client.get("/page/app.py").status_code == 404
     assert client.get("/page/..%2fapp.py").status_code == 404
 
@@ -99,7 +102,7 @@ def run_module(code: str, *arguments: Any) -> Any:
         pytest.skip("node is not installed: the page's modules were not run")
     imports = "\n".join(
         f"import * as {name} from {json.dumps((PAGE / f'{name}.js').as_uri())};"
-        for name in ("exports", "transcript", "languages", "audio", "api")
+        for name in ("exports", "transcript", "languages", "audio", "api", "live")
     )
     script = f"{imports}\nconst input = {json.dumps(arguments)};\n{code}\n"
     done = subprocess.run(
@@ -181,3 +184,40 @@ def test_events_are_read_however_they_are_cut(done: Any) -> None:
 def test_shades_and_waves() -> None:
     code = "const result = [input.map(transcript.shade), audio.peaks([0, -3, 1, 2, 1], 2)];"
     assert run_module(code, 1.0, 0.5, 0.0, None) == [[0, 0.3, 0.6, 0], [3, 2]]
+
+
+def test_live_text_grows_and_guesses_are_replaced(client: TestClient) -> None:
+    code = """
+    const [events, samples] = input;
+    const known = [];
+    let now = live.NOTHING;
+    for (const event of events) {
+      now = live.apply(now, event);
+      known.push([now.text, now.tentative]);
+    }
+    const result = [known, now.error, live.encode(samples), live.settingsOf("m", ["deu_Latn"])];
+    """
+    item = "conversation.item.input_audio_transcription"
+    events: list[dict[str, Any]] = [
+        {"type": f"{item}.tentative", "item_id": "1", "text": "on"},
+        {"type": f"{item}.delta", "item_id": "1", "delta": "one"},
+        {"type": f"{item}.delta", "item_id": "1", "delta": " two"},
+        {"type": f"{item}.completed", "item_id": "1", "transcript": "one two"},
+        {"type": f"{item}.tentative", "item_id": "2", "text": "th"},
+        {"type": f"{item}.delta", "item_id": "2", "delta": "three"},
+        {"type": "error", "error": {"message": "why"}},
+    ]
+    known, error, audio, settings = run_module(code, events, [0, 0.5, -1, 2])
+    assert known == [
+        *(["", "on"], ["one", ""], ["one two", ""], ["one two", ""]),
+        *(["one two", "th"], ["one two three", ""], ["one two three", ""]),
+    ]
+    assert error == "why"
+    assert base64.b64decode(audio) == np.array([0, 16_383, -32_767, 32_767], "<i2").tobytes()
+    settings["audio"]["input"]["transcription"]["model"] = MODEL
+    with client.websocket_connect("/v1/realtime") as socket:
+        assert socket.receive_json()["type"] == "session.created"
+        socket.send_json({"type": "session.update", "session": settings})
+        record = socket.receive_json()["session"]
+    assert record["audio"]["input"]["transcription"] == {"model": MODEL, "language": "deu_Latn"}
+    assert record["include"] == settings["include"]

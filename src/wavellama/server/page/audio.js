@@ -45,7 +45,9 @@ export class Recorder {
       throw new Error("The microphone is only there on https or on this computer itself.");
     }
     try {
-      this.stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+      this.stream = await navigator.mediaDevices.getUserMedia({
+        audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+      });
     } catch (error) {
       const denied = error.name === "NotAllowedError";
       throw new Error(denied ? "The microphone was not allowed." : "No microphone was found.");

@@ -4,6 +4,7 @@ import { listLanguages, listModels, transcribe } from "./api.js";
 import { Recorder, drawWave } from "./audio.js";
 import { exportAs, save, textOf } from "./exports.js";
 import { LanguagePicker } from "./languages.js";
+import { LiveText } from "./live.js";
 import { TextView, segmentsOf } from "./transcript.js";
 
 const get = (id) => document.getElementById(id);
@@ -11,6 +12,7 @@ const get = (id) => document.getElementById(id);
 const picker = new LanguagePicker();
 const view = new TextView(get("text"), get("player"));
 const recorder = new Recorder();
+const live = new LiveText();
 let file = null;
 let work = null;
 let about = {};
@@ -84,19 +86,37 @@ async function record() {
   const button = get("record");
   const isOn = button.getAttribute("aria-pressed") === "true";
   try {
-    if (isOn) {
-      take(await recorder.stop());
-      start();
-    } else {
-      complain(null);
-      await recorder.start();
-      tell("Recording.");
-    }
+    if (isOn) await endRecording();
+    else await beginRecording();
     button.setAttribute("aria-pressed", String(!isOn));
     button.textContent = isOn ? "Record" : "Stop recording";
   } catch (error) {
     complain(error);
   }
+}
+
+async function beginRecording() {
+  complain(null);
+  get("keys").hidden = get("exports").hidden = true;
+  view.clear();
+  await recorder.start();
+  tell("Recording.");
+  const options = { model: get("model").value, languages: picker.codes };
+  try {
+    await live.start(recorder.stream, options, ({ text, tentative, error }) => {
+      view.showLive(text, tentative);
+      complain(error && { message: error });
+    });
+  } catch (error) {
+    complain({ message: `There is no text while you speak: ${error.message}` });
+  }
+}
+
+// The recording then is a file like any other, whose words have times.
+async function endRecording() {
+  await live.stop();
+  take(await recorder.stop());
+  start();
 }
 
 function listenForDrops() {

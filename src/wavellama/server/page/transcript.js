@@ -48,6 +48,14 @@ export class TextView {
     this.element.append(text);
   }
 
+  // Shows what somebody is saying, and what may still change of it.
+  showLive(text, tentative) {
+    const guess = document.createElement("span");
+    guess.className = "tentative";
+    guess.textContent = ` ${tentative}`;
+    this.element.replaceChildren(text, guess);
+  }
+
   show(segments) {
     this.clear();
     this.segments = segments;
