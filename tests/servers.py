@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -34,12 +34,22 @@ def shared_pipeline(case: str = "llm_asr_lid") -> ASRInferencePipeline:
 
 @contextmanager
 def serving(
-    pipeline: ASRInferencePipeline | None = None, batch_secs: float = 60.0, **config: Any
+    pipeline: ASRInferencePipeline | None = None,
+    batch_secs: float = 60.0,
+    more: Mapping[str, ASRInferencePipeline] | None = None,
+    **config: Any,
 ) -> Iterator[TestClient]:
-    """Serve a model as long as the block lasts."""
+    """Serve a model as long as the block lasts.
+
+    :param more: other models, by their names.
+    """
     metrics = Metrics()
-    model = ServedModel(MODEL, pipeline or shared_pipeline(), batch_secs, on_batch=metrics.on_batch)
-    app = create_app(ServerConfig(**config), [model], metrics)
+    pipelines = {MODEL: pipeline or shared_pipeline(), **(more or {})}
+    models = [
+        ServedModel(name, each, batch_secs, on_batch=metrics.on_batch)
+        for name, each in pipelines.items()
+    ]
+    app = create_app(ServerConfig(**config), models, metrics)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

@@ -342,3 +342,18 @@ def test_other_kinds_of_models(case: str) -> None:
     assert knows_languages == (case == "streaming")
     assert "".join(event["delta"] for event in deltas) == done["text"] == expected.text
     assert json.dumps(done, allow_nan=False)
+
+
+def test_each_model_answers_for_itself() -> None:
+    other = create_pipeline("llm_asr")
+    (expected,) = other.stream_results([clip()], TranscribeOptions())
+    with serving(more={"other": other}) as client:
+        texts = [post(client, form={"model": name}).json()["text"] for name in (MODEL, "other")]
+        assert post(client).json()["text"] == texts[0], "the first one serves those who name none"
+        assert [model["id"] for model in client.get("/v1/models").json()["data"]] == [
+            MODEL,
+            "other",
+        ]
+        assert client.get("/v1/languages?model=other").json()["data"] == []
+    assert texts == [alone(clip()).text, expected.text]
+    assert texts[0] != texts[1]

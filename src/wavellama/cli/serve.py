@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -25,13 +26,30 @@ KEY_VARIABLE: Final = "WAVELLAMA_API_KEY"
 def add_serve_parser(subparsers: Subparsers) -> None:
     """Add the command ``serve``."""
     parser = subparsers.add_parser(
-        "serve", help="answer speech requests as OpenAI's servers do, and show a page"
+        "serve",
+        help="answer speech requests as OpenAI's servers do, and show a page",
+        conflict_handler="resolve",
     )
     add_model_options(parser)
+    _let_models_be_several(parser)
     _add_server_options(parser)
     _add_limits(parser)
     none = dict.fromkeys(("lang", "languages", "beam", "nbest"))
     parser.set_defaults(run=run_serve, **none)
+
+
+def _let_models_be_several(parser: argparse.ArgumentParser) -> None:
+    default = parser.get_default("model")
+    parser.add_argument(
+        "--model",
+        dest="models",
+        nargs="+",
+        required=default is None,
+        default=[default],
+        metavar="CARD|DIR",
+        help="model cards, or output directories of training runs; the first one serves those who"
+        " name none",
+    )
 
 
 def _add_server_options(parser: argparse.ArgumentParser) -> None:
@@ -108,20 +126,23 @@ def run_serve(args: argparse.Namespace) -> int:
     address = Address(host=args.host, port=args.port, **tls)
     with reserve(address) as taken:
         examples, metrics = read_examples(args.examples), Metrics()
-        pipeline = create_pipeline(args)
-        pipeline.beam_search_config = options.search or pipeline.beam_search_config
-        model = ServedModel(
-            args.model, pipeline, options.batch_secs, examples, on_batch=metrics.on_batch
-        )
-        model.warm_up()
-        serve(
-            create_app(config, [model], metrics), address, taken, lambda url: _say(args.model, url)
-        )
+        models = []
+        for name in dict.fromkeys(args.models):
+            pipeline = create_pipeline(argparse.Namespace(**{**vars(args), "model": name}))
+            pipeline.beam_search_config = options.search or pipeline.beam_search_config
+            models.append(
+                ServedModel(name, pipeline, options.batch_secs, examples, metrics.on_batch)
+            )
+            models[-1].warm_up()
+        app = create_app(config, models, metrics)
+        serve(app, address, taken, lambda url: _say(args.models, url))
     return 0
 
 
-def _say(model: str, url: str) -> None:
-    print(f"{model} is ready: {url}/v1 for programs, {url}/ for people.", flush=True)
+def _say(models: Sequence[str], url: str) -> None:
+    verb = "is" if len(models) == 1 else "are"
+    told = f"{' and '.join(models)} {verb} ready"
+    print(f"{told}: {url}/v1 for programs, {url}/ for people.", flush=True)
 
 
 def _read_keys(given: list[str] | None) -> tuple[str, ...]:
