@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -182,6 +183,22 @@ def test_openai_knows_the_errors(server: Server) -> None:
     assert server.client().models.retrieve(CARD).owned_by == "wavellama"
 
 
+def test_the_example_prints_the_text(
+    server: Server, pipeline: ASRInferencePipeline, tmp_path: Path
+) -> None:
+    (tmp_path / "talk.wav").write_bytes(talk())
+    example = Path(__file__).parents[2] / "examples" / "ask_server.py"
+    shown = subprocess.run(
+        [sys.executable, example, tmp_path / "talk.wav", server.url, "de"],
+        env={**os.environ, "WAVELLAMA_API_KEY": KEY},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout == f"{alone(pipeline, talk(), lang='de').text}\n"
+
+
 def test_openai_listens(server: Server) -> None:
     audio = {
         "format": {"type": "audio/pcm", "rate": 24_000},
@@ -235,14 +252,22 @@ HEAD: Final = (
     "Content-Type: multipart/form-data; boundary=x\r\n"
 ).encode()
 
+STREAM: Final = b'--x\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n'
+
 PART: Final = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
 
 
 def test_clients_that_vanish_cost_nobody_else(server: Server) -> None:
     length = len(PART) + len(talk()) + 7
     whole = HEAD + f"Content-Length: {length}\r\n\r\n".encode() + PART + talk() + b"\r\n--x--"
-    for size in (10, len(HEAD), len(HEAD) + 200, len(whole) // 2, len(whole)):
-        connection = server.send(whole[:size])
+    stream = STREAM + PART
+    length = len(stream) + len(talk()) + 7
+    heard = HEAD + f"Content-Length: {length}\r\n\r\n".encode() + stream + talk() + b"\r\n--x--"
+    cut = [whole[:size] for size in (10, len(HEAD), len(HEAD) + 200, len(whole) // 2, len(whole))]
+    for data in [*cut, heard]:
+        connection = server.send(data)
+        if data is heard:
+            assert connection.recv(20).startswith(b"HTTP/1.1 200")
         # As kill -9 does: what was received and not read makes the end a reset.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
