@@ -288,6 +288,24 @@ def test_too_little_audio_is_no_item(client: TestClient) -> None:
         assert talk.read("error"), "what was cleared is gone"
 
 
+def test_audio_waits_while_other_things_are_told(client: TestClient) -> None:
+    """100 ms are enough, though a resampler holds the last of them back."""
+    samples = torch.from_numpy(noise(0.1))
+    with talking(client) as talk:
+        talk.read("session.created")
+        talk.update(turn_detection=None)
+        talk.say(pcm(samples[: RATE // 20]))
+        talk.update(transcription={"language": "de"})
+        talk.send("input_audio_buffer.commit")
+        assert talk.read("error")
+        talk.say(pcm(samples[RATE // 20 :]))
+        talk.send("input_audio_buffer.commit")
+        completed = talk.read(f"{ITEM}.completed", "error")[-1]
+    data = np.frombuffer(pcm(samples[: RATE // 20]) + pcm(samples[RATE // 20 :]), np.int16)
+    expected = post(client, wav(data, 24_000), {"language": "de"}).json()["text"]
+    assert completed["transcript"] == expected
+
+
 def test_more_than_is_held_is_an_error(client: TestClient) -> None:
     with talking(client) as talk:
         talk.read("session.created")

@@ -6,7 +6,7 @@ import os
 import wave
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import PurePosixPath
 from threading import BoundedSemaphore
@@ -38,11 +38,13 @@ NUM_READERS: Final = max(2, (os.cpu_count() or 1) // 2)
 LONGEST_NAME: Final = 100
 """How much of a file's name is told."""
 
-_SCRIBES_READ: Final = (
-    *("search", "languages", "script", "nbest", "hotwords", "hotword_weight"),
-    *("normalization", "word_timestamps"),
+_NOT_A_SCRIBES: Final = frozenset(
+    {
+        *("lang", "audio_track", "channel", "vad", "chunk_secs", "batch_secs"),
+        *("in_order", "update_secs", "endpoint_secs"),
+    }
 )
-"""The options that a scribe's texts depend on."""
+"""The options that say what a scribe is given, not what it makes of that."""
 
 OnSettled = Callable[[Sequence[Segment]], None]
 """Is told all segments so far that will not change any more."""
@@ -185,7 +187,8 @@ class ServedModel:
             search = replace(own, nbest=options.search.nbest, ctc_draft=is_draft)
             options = replace(options, search=search)
         plan = self._pipeline.plan(options, is_live=is_live)
-        kind = repr([getattr(plan.options, name) for name in _SCRIBES_READ])
+        about = asdict(plan.options)
+        kind = repr({name: about[name] for name in sorted(about.keys() - _NOT_A_SCRIBES)})
         return plan, Client(kind, is_live)
 
 

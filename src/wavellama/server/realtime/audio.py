@@ -36,6 +36,12 @@ class Decoder:
         self._table = {MU_LAW: _mu_law, A_LAW: _a_law}.get(encoding)
         self._resampler = None if rate == SAMPLE_RATE else BlockResampler(rate)
         self._half = b""  # of a sample
+        self._rate, self._num_samples = rate, 0
+
+    @property
+    def secs(self) -> float:
+        """How much audio has come."""
+        return self._num_samples / self._rate
 
     def feed(self, text: str) -> Tensor:
         """Return the samples of a message in base64. (T).
@@ -47,6 +53,7 @@ class Decoder:
         except (binascii.Error, ValueError) as ex:
             raise invalid("audio", f"`audio` is no base64 ({ex}).") from ex
         samples = torch.from_numpy(self._to_floats(data))
+        self._num_samples += len(samples)
         return samples if self._resampler is None else self._resampler.feed(samples)
 
     def finish(self) -> Tensor:

@@ -71,6 +71,11 @@ class Ear:
         return self._begin + self._held.end
 
     @property
+    def secs(self) -> float:
+        """How much audio has come."""
+        return self._decoder.secs
+
+    @property
     def finds_turns(self) -> bool:
         """Whether it looks for speech; else all is held until it is taken."""
         return self._detector is not None
@@ -90,7 +95,7 @@ class Ear:
             yield from self._step(step, self._detector)
 
     def take(self) -> Tensor:
-        """Return all that is held. (T)."""
+        """Return all that is held, at the end of this ear. (T)."""
         self._held.append(self._decoder.finish())
         return self._held.between(0, self._held.end)
 

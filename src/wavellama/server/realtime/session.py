@@ -27,6 +27,9 @@ from wavellama.units import samples_to_seconds
 MIN_COMMIT_SECS: Final = 0.1
 """The least audio that a client may commit."""
 
+HEARD_BY: Final = ("format", "turn_detection")
+"""Settings that begin anew when they change: audio that is no item yet is lost."""
+
 BUFFER: Final = "input_audio_buffer"
 TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
@@ -101,8 +104,9 @@ class Session:
         settings = to_settings(record)
         model = self._find_model(settings.model)
         model.listen(settings.options)  # or an error says what the model cannot do
-        if record != self._record:
-            self._record, self._settings = record, settings
+        is_heard_otherwise = any(record[name] != self._record[name] for name in HEARD_BY)
+        self._record, self._settings = record, settings
+        if is_heard_otherwise:
             self._start_anew()
         yield self._about_session("updated")
 
@@ -163,9 +167,9 @@ class Session:
             yield from self._end_turn(self._item, self._ear.time)
             self._start_anew()
             return
+        if self._ear.secs < MIN_COMMIT_SECS:
+            raise _nothing_to_commit(self._ear.secs)
         samples = self._ear.take()
-        if samples_to_seconds(len(samples)) < MIN_COMMIT_SECS:
-            raise _nothing_to_commit(samples_to_seconds(len(samples)))
         self._item = item = self._new_item()
         self._ear = Ear(self._settings, self._ear.time)
         yield from self._tell_item(item)
