@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ import numpy as np
 import openai
 import pytest
 import torch
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.e2e.runs import command_of, run_cli, write_golden_card
 from tests.fakes import golden_case
@@ -243,6 +246,21 @@ def test_clients_that_vanish_while_they_speak_cost_nobody_else(server: Server) -
     while read_metric(server, "wavellama_websocket_connections_active"):
         assert time.monotonic() < deadline
     assert server.client().audio.transcriptions.create(file=as_file(clip()), model=CARD).text
+
+
+def test_a_message_beyond_measure_ends_its_session_alone(server: Server) -> None:
+    url = f"ws://127.0.0.1:{server.port}/v1/realtime?api_key={KEY}"
+    with connect(url) as good, connect(url) as bad:
+        assert "session.created" in str(bad.recv())
+        with suppress(ConnectionClosed):
+            bad.send("x" * (17 * 2**20))
+        with pytest.raises(ConnectionClosed) as closed:
+            bad.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+        assert "session.created" in str(good.recv())
+        good.send('{"type": "input_audio_buffer.clear"}')
+        assert "input_audio_buffer.cleared" in str(good.recv())
 
 
 # Clients that misbehave

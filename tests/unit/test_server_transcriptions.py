@@ -309,14 +309,22 @@ def test_many_fields_and_large_ones_are_refused(client: TestClient) -> None:
 
 
 def test_texts_are_those_of_a_request_alone_whoever_else_asks(client: TestClient) -> None:
-    asked = [(clip(0.4 + 0.3 * (i % 4), i), {"language": ["de", "ru"][i % 2]}) for i in range(12)]
+    asked: list[tuple[bytes, dict[str, Any]]] = [
+        (clip(0.4 + 0.3 * (i % 4), i), {"language": ["de", "ru"][i % 2]}) for i in range(12)
+    ]
     asked += [(talk(), {"chunk_secs": "2"}), (talk(), {"stream": "true"})]
+    asked += [
+        (clip(0.6, i), {"keywords[]": [["zk"], ["st"]][i % 2], "hotword_weight": "9"})
+        for i in range(4)
+    ]
     with ThreadPoolExecutor(len(asked)) as pool:
         replies = list(pool.map(lambda one: post(client, *one), asked))
     for (data, form), reply in zip(asked, replies, strict=True):
         options: dict[str, Any] = {"lang": form["language"]} if "language" in form else {}
         if "chunk_secs" in form:
             options["chunk_secs"] = 2.0
+        if "keywords[]" in form:
+            options |= {"hotwords": form["keywords[]"], "hotword_weight": 9.0}
         record = events_of(reply.text)[-1] if "stream" in form else reply.json()
         assert record["text"] == alone(data, **options).text
     text = client.get("/metrics").text
