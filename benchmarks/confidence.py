@@ -26,7 +26,7 @@ from wavellama.decoding.attention_times import attention_times
 from wavellama.decoding.token_texts import word_token_spans
 from wavellama.errors import AlignmentError
 from wavellama.metrics.confidence import ConfidenceScores
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.tasks.calibrate import (
     MAX_AUDIO_SECS,
     SplitReader,

@@ -51,9 +51,10 @@ from wavellama.decoding.engine_view import find_engine
 from wavellama.decoding.prompt_search import create_search
 from wavellama.engine import Engine, EngineStepDecoder, Precision
 from wavellama.errors import ConfigError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaConfig
+from wavellama.model.config import Wav2Vec2LlamaConfig
 from wavellama.model.factory import create_wav2vec2_llama_model
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.search.beam import BeamSearch
 from wavellama.search.constraints import BannedTokens
 from wavellama.search.greedy import GreedySearch

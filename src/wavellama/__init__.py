@@ -10,7 +10,7 @@ Data flows one way; a module imports only from rows below its own (docs/architec
     model | search | engine | metrics
     data | prompt
     audio | text | batch | transcript
-    units | files | libsndfile | plugins | yaml_files | fairseq2_private
+    options | units | files | libsndfile | plugins | yaml_files | fairseq2_private
     errors
 """
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from wavellama.errors import AudioError as AudioError
     from wavellama.errors import TranscriptionError as TranscriptionError
     from wavellama.errors import WavellamaError as WavellamaError
-    from wavellama.model.config import (
-        Wav2Vec2LlamaBeamSearchConfig as Wav2Vec2LlamaBeamSearchConfig,
-    )
     from wavellama.model.config import Wav2Vec2LlamaConfig as Wav2Vec2LlamaConfig
     from wavellama.model.config import Wav2Vec2LlamaStreamingConfig as Wav2Vec2LlamaStreamingConfig
     from wavellama.model.model import Wav2Vec2LlamaModel as Wav2Vec2LlamaModel
+    from wavellama.model.search_config import (
+        Wav2Vec2LlamaBeamSearchConfig as Wav2Vec2LlamaBeamSearchConfig,
+    )
     from wavellama.pipeline.inference import ASRInferencePipeline as ASRInferencePipeline
     from wavellama.pipeline.inputs import ContextExample as ContextExample
     from wavellama.pipeline.options import TranscribeOptions as TranscribeOptions
@@ -57,12 +57,9 @@ _PUBLIC = {
     "wavellama.checkpoints.hub": ["get_wav2vec2_llama_model_hub", "load_model"],
     "wavellama.decoding.generate": ["generate"],
     "wavellama.errors": ["AudioError", "TranscriptionError", "WavellamaError"],
-    "wavellama.model.config": [
-        "Wav2Vec2LlamaBeamSearchConfig",
-        "Wav2Vec2LlamaConfig",
-        "Wav2Vec2LlamaStreamingConfig",
-    ],
+    "wavellama.model.config": ["Wav2Vec2LlamaConfig", "Wav2Vec2LlamaStreamingConfig"],
     "wavellama.model.model": ["Wav2Vec2LlamaModel"],
+    "wavellama.model.search_config": ["Wav2Vec2LlamaBeamSearchConfig"],
     "wavellama.pipeline.inference": ["ASRInferencePipeline"],
     "wavellama.pipeline.inputs": ["ContextExample"],
     "wavellama.pipeline.options": ["TranscribeOptions"],

@@ -66,6 +66,10 @@ class ConfigError(WavellamaError):
     """A configuration contradicts itself or asks for what does not exist."""
 
 
+class OptionError(ConfigError):
+    """An option has a value that it cannot have; names of options stand between backticks."""
+
+
 class ConfigKeyError(ConfigError):
     """A configuration has a key that nothing reads."""
 

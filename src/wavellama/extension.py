@@ -74,7 +74,7 @@ def _register_components(container: DependencyContainer) -> None:
 
     from wavellama.decoding.component import BEAM_GENERATOR, create_generator
     from wavellama.model import masking
-    from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+    from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 
     register_component(
         container, Seq2SeqGenerator, BEAM_GENERATOR, Wav2Vec2LlamaBeamSearchConfig, create_generator

@@ -19,8 +19,8 @@ from wavellama.audio.load import load_audio, normalize
 from wavellama.batch import AsrBatch
 from wavellama.checkpoints.hub import find_model
 from wavellama.decoding.generate import best_tokens, generate
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.transcript.calibration import Confidence, parse_confidence
 
 RATE = 16_000
@@ -137,7 +137,7 @@ def test_a_cards_calibration_is_printed(trained: Path, corpus: Path, tmp_path: P
         (("--split", "nothing"), 2, "nothing is not a known split"),
         (("--lang", "ita_Latn"), 2, "ita_Latn is not a known language of the split dev"),
         (("--max-audio-secs", "0.2"), 1, "The split dev has no utterance of 0.1 to 0.2 seconds."),
-        (("--beam", "0"), 2, "The search is impossible: `nbest` must be at least 1, but is 0."),
+        (("--beam", "0"), 2, "`--beam` must be at least 1, but is 0."),
         (("--ctc-weight", "2"), 2, "The search is impossible: `ctc_weight`"),
     ],
 )

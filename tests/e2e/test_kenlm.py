@@ -13,9 +13,9 @@ import torch
 from tests.fakes import golden_case, golden_model, golden_tokenizer
 from tests.unit.test_search_ngram import ARPA, ArpaModel
 from wavellama import TranscribeOptions, Wav2Vec2LlamaBeamSearchConfig, generate
-from wavellama.decoding.biasing import create_bias
 from wavellama.decoding.lm_bias import load_lm
 from wavellama.errors import ConfigError
+from wavellama.pipeline.biasing import create_bias
 from wavellama.search.ngram import WordModel
 
 pytestmark = pytest.mark.slow

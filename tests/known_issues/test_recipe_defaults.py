@@ -22,6 +22,7 @@ DATASET = "dataset: {name: toy_tones}\n"
         ("train", DATASET + TOKENIZER, ["`model` is not valid"]),
         ("eval", TOKENIZER, ["`dataset` names no data set"]),
         ("transcribe", TOKENIZER, ["`dataset` names no data set"]),
+        ("eval", DATASET + TOKENIZER, ["`model` names no model; give `model.name`"]),
         (
             "transcribe",
             f"files: [a.wav]\n{TOKENIZER}{DATASET}seq2seq_generator: {{config: {{nbest: 3}}}}\n",

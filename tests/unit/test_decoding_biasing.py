@@ -24,12 +24,13 @@ from tests.unit.test_search_ngram import ARPA, ArpaModel
 from wavellama import TranscribeOptions, Wav2Vec2LlamaBeamSearchConfig, generate
 from wavellama.batch import to_asr_batch
 from wavellama.decoding import prompt_search
-from wavellama.decoding.biasing import NO_BIAS, Bias, create_bias, script_constraint
+from wavellama.decoding.biasing import NO_BIAS, Bias, script_constraint
 from wavellama.decoding.hotword_bias import hotword_tree
 from wavellama.decoding.lm_bias import lm_pieces, load_lm
 from wavellama.decoding.streaming import StreamDecoder
 from wavellama.decoding.token_texts import token_texts
 from wavellama.errors import ConfigError
+from wavellama.pipeline.biasing import create_bias
 from wavellama.search.beam import BeamSearch, Row, SearchOptions
 from wavellama.search.biasing import HotwordScorer
 from wavellama.search.constraints import AllowedTokens

@@ -12,7 +12,7 @@ from tests.fakes import LID, SMALL, merge, tiny_model
 from wavellama.decoding.component import Wav2Vec2LlamaGenerator
 from wavellama.decoding.generate import generate
 from wavellama.errors import BatchError, ConfigError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 
 CONFIG = Wav2Vec2LlamaBeamSearchConfig(nbest=3, max_new_tokens=6)
 

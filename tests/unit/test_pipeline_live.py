@@ -21,7 +21,7 @@ from wavellama import (
 from wavellama.audio.chunks import Chunk, HeldAudio
 from wavellama.audio.load import load_audio
 from wavellama.errors import AudioError, BatchError, ConfigError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.pipeline.jobs import Clip
 from wavellama.pipeline.live import STEP, LiveSession, LiveUpdate
 from wavellama.pipeline.recogniser import LlamaRecogniser, Recognition

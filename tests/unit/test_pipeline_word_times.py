@@ -20,7 +20,7 @@ from wavellama.batch import AsrBatch
 from wavellama.decoding import examples, language
 from wavellama.decoding.examples import read_examples
 from wavellama.errors import ConfigError, TranscriptionError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.pipeline import checks, recogniser
 
 SEARCH = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=12)
@@ -156,7 +156,7 @@ def greedy(**fields: Any) -> dict[str, Any]:
     [
         ("ctc", {"hotwords": ("a",)}, "`hotwords` cannot be used"),
         ("ctc", {"script": "Latn"}, "`script` cannot be used"),
-        ("ctc", {"search": SEARCH}, "beams"),
+        ("ctc", {"search": SEARCH}, "`search.nbest` cannot be used"),
         ("ctc", {"search": SEARCH, "nbest": 2}, "`nbest` cannot be used"),
         ("ctc", {"draft_model": "x"}, "`draft_model` cannot be used"),
         ("ctc", greedy(ctc_weight=0.3), "ctc_weight` cannot be used"),

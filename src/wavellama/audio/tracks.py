@@ -11,7 +11,7 @@ from typing import TypeAlias
 import av
 
 from wavellama.audio.channels import Channel
-from wavellama.errors import AudioError, ConfigError
+from wavellama.errors import AudioError, OptionError
 
 Track: TypeAlias = "av.AudioStream"
 
@@ -35,7 +35,7 @@ class Selection:
     def __post_init__(self) -> None:
         """Check the values; digits are a number.
 
-        :raises ConfigError: one is no number above 0, and no language or ``mix``.
+        :raises OptionError: one is no number above 0, and no language or ``mix``.
         """
         for name, other in (("audio_track", "a language"), ("channel", "'mix'")):
             value = getattr(self, name)
@@ -43,7 +43,7 @@ class Selection:
                 value = int(value)
                 object.__setattr__(self, name, value)
             if not _is_number(value) and not _is_word(name, value):
-                raise ConfigError(f"`{name}` must be a number from 1 on or {other}, not {value!r}.")
+                raise OptionError(f"`{name}` must be a number from 1 on or {other}, not {value!r}.")
 
 
 def _is_number(value: object) -> bool:

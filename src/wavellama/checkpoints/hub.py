@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -16,8 +17,6 @@ from fairseq2.models import ModelFamily, ModelHubAccessor, get_model_family_name
 from fairseq2.models import load_model as load_fairseq2_model
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from fairseq2.runtime.dependency import get_dependency_resolver
-from fairseq2.utils.structured import StandardValueConverter, StructureError
-from fairseq2.utils.validation import StandardObjectValidator, ValidationError
 from torch.nn import Module
 
 from wavellama.checkpoints.trained_run import TrainedRun, read_run
@@ -28,6 +27,7 @@ from wavellama.model.config import (
     Wav2Vec2LlamaConfig,
 )
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.options import read_options, refuse
 from wavellama.text.languages import LanguageTable
 from wavellama.transcript.calibration import (
     CONFIDENCE_FILE,
@@ -125,17 +125,12 @@ class ModelSource:
         :raises ConfigError: the field is no search.
         """
         field = self.card.maybe_get_field("search")
-        default = Wav2Vec2LlamaBeamSearchConfig(nbest=1)
-        if field is None:
-            return default
-        convert = StandardValueConverter().structure
+        given = {} if field is None else field.value
+        given = {"nbest": 1, **given} if isinstance(given, Mapping) else given
         try:
-            fields = {**asdict(default), **convert(field.value, dict[str, object])}
-            search = cast(
-                Wav2Vec2LlamaBeamSearchConfig, convert(fields, Wav2Vec2LlamaBeamSearchConfig)
-            )
-            StandardObjectValidator().validate(search)
-        except (StructureError, ValidationError) as ex:
+            search = read_options(Wav2Vec2LlamaBeamSearchConfig, given, "search")
+            refuse(search.find_faults())
+        except ConfigError as ex:
             raise ConfigError(f"`search` of the card {self.card.name} is impossible: {ex}") from ex
         return search
 
@@ -168,19 +163,22 @@ class ModelSource:
         return LanguageTable({})
 
 
-def find_model(name: AssetCard | str) -> ModelSource:
+def find_model(name: AssetCard | Path | str) -> ModelSource:
     """Return the model card, or the training run, that a name means.
 
     A card goes before a folder of its name in the current directory; ``./name`` means the folder.
     ``~`` is the home directory.
 
-    :param name: a card, its name, or the output directory of a training run.
+    :param name: a card, its name, or the output directory of a training run; a path means the
+        latter.
     :raises UnknownNameError: there is no such card; the error names near ones.
     :raises ConfigError: the name is empty, or the directory holds no run with a checkpoint.
     :raises AssetMetadataError: the ``model.yaml`` of the run, or a score beside it, cannot be read.
     """
     if isinstance(name, AssetCard):
         return ModelSource(name)
+    if isinstance(name, Path):
+        name = f"{name}{os.sep}"
     if not name.strip():
         raise ConfigError("The model's name is empty; name a card, or a training run's directory.")
     store = get_asset_store()
@@ -207,7 +205,7 @@ def check_recognises(kls: type[Module]) -> None:
 
 
 def load_model(
-    card: AssetCard | str,
+    card: AssetCard | Path | str,
     *,
     device: Device | str | None = None,
     dtype: torch.dtype | None = None,

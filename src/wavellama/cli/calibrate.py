@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from wavellama.cli.pipeline_options import search_config
+from wavellama.cli.pipeline_options import add_option, to_options
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.options import declared
+from wavellama.pipeline.options import TranscribeOptions
 
 if TYPE_CHECKING:
     from wavellama.checkpoints.hub import ModelSource
-    from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
     from wavellama.tasks.calibrate import Calibration, Outcome, SplitReader
 
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -33,7 +35,12 @@ def add_calibrate_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--split", default="dev", metavar="NAME", help="which part (%(default)s)")
     parser.add_argument(
-        "--lang", nargs="+", default=[], metavar="CODE", help="these languages only: eng_Latn ..."
+        "--lang",
+        dest="codes",
+        nargs="+",
+        default=[],
+        metavar="CODE",
+        help="these languages only: eng_Latn ...",
     )
     parser.add_argument(
         "--max-audio-secs",
@@ -41,10 +48,9 @@ def add_calibrate_parser(subparsers: Subparsers) -> None:
         metavar="S",
         help="leave out longer rows (default: than the run was trained on, else 30)",
     )
-    parser.add_argument("--beam", type=int, default=1, metavar="N", help="beams (%(default)s)")
-    parser.add_argument(
-        "--ctc-weight", type=float, default=0.0, metavar="W", help="share of a CTC head (0)"
-    )
+    known = declared(TranscribeOptions)
+    add_option(parser, known["search.nbest"], default=1, help="beams (%(default)s)")
+    add_option(parser, known["search.ctc_weight"])
     parser.add_argument(
         "--plot", type=Path, metavar="PNG", help="the picture (default: RUN_DIR/confidence.png)"
     )
@@ -55,12 +61,12 @@ def _run_calibrate(args: argparse.Namespace) -> int:
     from wavellama.checkpoints.hub import find_model
     from wavellama.tasks.calibrate import MAX_AUDIO_SECS, SplitReader, calibrate
 
-    config = search_config(nbest=args.beam, ctc_weight=args.ctc_weight)
+    config = to_options(args).beam
     model = find_model(args.model)
     source = SplitReader(
         path=args.data,
         split=args.split,
-        languages=tuple(args.lang),
+        languages=tuple(args.codes),
         max_audio_secs=args.max_audio_secs or model.max_audio_secs or MAX_AUDIO_SECS,
     )
     found = calibrate(_recognise(model, source, config), args.split)

@@ -13,10 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from wavellama.cli.pipeline_options import (
-    add_audio_options,
     add_language_options,
     add_model_options,
-    add_search_options,
+    add_options,
     create_pipeline,
     read_examples,
     to_options,
@@ -42,9 +41,9 @@ def add_live_parser(subparsers: Subparsers) -> None:
         "live", help="write down what is being said, from standard input"
     )
     add_model_options(parser)
-    add_audio_options(parser)
+    add_options(parser.add_argument_group("audio"))
     add_language_options(parser)
-    add_search_options(parser)
+    add_options(parser.add_argument_group("search"))
     group = parser.add_argument_group("live")
     group.add_argument(
         "--raw-rate",
@@ -53,20 +52,7 @@ def add_live_parser(subparsers: Subparsers) -> None:
         help="standard input is raw 16-bit mono audio of this rate"
         f" (default: {SAMPLE_RATE}, unless it begins like a file of some format)",
     )
-    group.add_argument(
-        "--update-seconds",
-        dest="update_secs",
-        type=float,
-        metavar="S",
-        help="between guesses in a terminal (1)",
-    )
-    group.add_argument(
-        "--endpoint-seconds",
-        dest="endpoint_secs",
-        type=float,
-        metavar="S",
-        help="the silence that ends an utterance (0.6)",
-    )
+    add_options(group)
     parser.set_defaults(run=run_live)
 
 
@@ -79,7 +65,8 @@ def run_live(args: argparse.Namespace) -> int:
     if not sys.stdout.isatty():  # nobody would see what may still change
         options = replace(options, update_secs=MAX_UPDATE_SECS)
     pipeline = create_pipeline(args)
-    session = pipeline.live(options, examples=read_examples(args.examples))
+    fed = replace(options, audio_track=None, channel="mix")  # as `stream_audio` has chosen
+    session = pipeline.live(fed, examples=read_examples(args.examples))
     num_lost = 0
     with noted_interrupt() as interrupt_fd:
         audio = _open(Microphone(interrupt_fd), args.raw_rate)

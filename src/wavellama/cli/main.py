@@ -13,11 +13,13 @@ from wavellama.cli.calibrate import add_calibrate_parser
 from wavellama.cli.data import add_data_parser
 from wavellama.cli.languages import add_languages_parser
 from wavellama.cli.live import add_live_parser
+from wavellama.cli.pipeline_options import flags
 from wavellama.cli.recipe import add_recipe_parser
 from wavellama.cli.serve import add_serve_parser
 from wavellama.cli.streams import flush_output, prepare_streams
 from wavellama.cli.transcribe import add_transcribe_parser
 from wavellama.errors import WavellamaError
+from wavellama.options import named
 from wavellama.plugins import MUST_REGISTER
 
 
@@ -38,7 +40,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return int(ex.code or 0)
     command: Callable[[argparse.Namespace], int] = args.run
     try:
-        return command(args)
+        with named(flags()):
+            return command(args)
     except WavellamaError as ex:
         print(f"error: {ex}", file=sys.stderr)
         return ex.exit_code

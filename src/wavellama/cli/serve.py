@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from wavellama.cli.pipeline_options import (
     add_model_options,
+    add_option,
     create_pipeline,
     read_examples,
     to_options,
 )
 from wavellama.errors import ConfigError
+from wavellama.options import declared
+from wavellama.pipeline.options import TranscribeOptions
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -34,8 +37,7 @@ def add_serve_parser(subparsers: Subparsers) -> None:
     _let_models_be_several(parser)
     _add_server_options(parser)
     _add_limits(parser)
-    none = dict.fromkeys(("lang", "languages", "beam", "nbest"))
-    parser.set_defaults(run=run_serve, **none)
+    parser.set_defaults(run=run_serve, lang=None, languages=None)
 
 
 def _let_models_be_several(parser: argparse.ArgumentParser) -> None:
@@ -88,9 +90,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="files in work or waiting, and live sessions, at a time (%(default)s)",
     )
-    group.add_argument(
-        "--batch-seconds", dest="batch_secs", type=float, metavar="S", help="audio at a time (60)"
-    )
+    add_option(group, declared(TranscribeOptions)["batch_secs"])
     group.add_argument(
         "--examples",
         type=Path,

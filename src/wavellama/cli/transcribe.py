@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from wavellama.cli.pipeline_options import (
-    add_audio_options,
-    add_cutting_options,
     add_language_options,
     add_model_options,
-    add_result_options,
-    add_search_options,
+    add_options,
     create_pipeline,
     read_examples,
     to_options,
@@ -56,11 +53,10 @@ def add_transcribe_parser(subparsers: Subparsers) -> None:
         help="audio or video files, folders of them, or - for standard input",
     )
     add_model_options(parser)
-    add_audio_options(parser)
+    add_options(parser.add_argument_group("audio"))
     add_language_options(parser)
-    add_search_options(parser)
-    add_result_options(parser)
-    add_cutting_options(parser)
+    for title in ("search", "results", "long audio"):
+        add_options(parser.add_argument_group(title))
     _add_output_options(parser)
     parser.set_defaults(run=run_transcribe)
 
@@ -85,11 +81,7 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write files there; an interrupted job goes on where it was (default: print)",
     )
-    group.add_argument("--max-line-width", type=int, metavar="N", help="columns of subtitles (42)")
-    group.add_argument("--max-line-count", type=int, metavar="N", help="lines of subtitles (2)")
-    group.add_argument(
-        "--highlight-words", action="store_true", help="underline each word as it is spoken"
-    )
+    add_options(group, WriterOptions)
     group.add_argument(
         "--raw-rate", type=int, metavar="HZ", help="standard input is raw 16-bit mono audio"
     )
@@ -133,7 +125,7 @@ def _choose_layout(args: argparse.Namespace) -> tuple[Formats, WriterOptions]:
     width, count = args.max_line_width, args.max_line_count
     if count is not None and width is None and has_subtitles(formats):
         width = READABLE.max_line_width
-    return formats, readable(WriterOptions(width, count, args.highlight_words), formats)
+    return formats, readable(WriterOptions(width, count, bool(args.highlight_words)), formats)
 
 
 def _run(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from fairseq2.data.tokenizers import Tokenizer
 
-from wavellama.decoding.hotword_bias import hotword_scorers
-from wavellama.decoding.lm_bias import lm_scorers
 from wavellama.decoding.token_texts import end_token, token_texts
 from wavellama.errors import ConfigError
 from wavellama.search.constraints import AllowedTokens, Constraint
@@ -38,52 +35,6 @@ class Bias:
 
 
 NO_BIAS: Final = Bias()
-
-
-class BiasOptions(Protocol):
-    """What can be asked for; ``pipeline.options.TranscribeOptions`` has it."""
-
-    @property
-    def hotwords(self) -> Sequence[str]:
-        """Words and phrases that are likely to be said."""
-        ...
-
-    @property
-    def hotword_weight(self) -> float:
-        """What each token of a hotword adds to a hypothesis's log-probability."""
-        ...
-
-    @property
-    def lm(self) -> Path | None:
-        """An n-gram model of words."""
-        ...
-
-    @property
-    def lm_weight(self) -> float:
-        """What its log-probabilities count beside the model's."""
-        ...
-
-    @property
-    def script(self) -> str | None:
-        """The only script that may be written."""
-        ...
-
-
-def create_bias(tokenizer: Tokenizer, options: BiasOptions) -> Bias:
-    """Return what the options ask for; what has no weight is left out.
-
-    :param tokenizer: that of the model.
-    :raises ConfigError: the tokenizer cannot write a hotword or the script; the language model
-        cannot be loaded.
-    """
-    constraints, factories = list[Constraint](), list[ScorerFactory]()
-    if options.script is not None:
-        constraints.append(script_constraint(tokenizer, options.script))
-    if options.hotwords and options.hotword_weight > 0.0:
-        factories.append(hotword_scorers(tokenizer, options.hotwords, options.hotword_weight))
-    if options.lm is not None and options.lm_weight > 0.0:
-        factories.append(lm_scorers(tokenizer, options.lm, options.lm_weight))
-    return Bias(tuple(constraints), tuple(factories))
 
 
 def script_constraint(tokenizer: Tokenizer, script: str) -> Constraint:

@@ -26,8 +26,8 @@ from typing_extensions import override
 from wavellama.batch import AsrBatch
 from wavellama.decoding.generate import generate
 from wavellama.errors import BatchError, ConfigError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.search.beam import Row
 from wavellama.search.types import Hypothesis
 

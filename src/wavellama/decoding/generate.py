@@ -16,10 +16,10 @@ from wavellama.decoding.examples import embed_after
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.decoding.streaming import transcribe_rows
 from wavellama.errors import BatchError, ConfigError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.modules import eval_mode
 from wavellama.model.outputs import DecoderInputs, EmbeddedPrompt, SharedPrefix
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.prompt.assemble import AudioSpan
 from wavellama.prompt.layout import lay_out
 from wavellama.search.beam import StepObserver
@@ -35,7 +35,7 @@ class SearchExtras(TypedDict, total=False):
     ``search.constraints.AllowedTokens``."""
 
     bias: Bias
-    """Hotwords, a language model and a script, made by ``decoding.biasing.create_bias``."""
+    """Hotwords, a language model and a script, made by ``pipeline.biasing.create_bias``."""
 
     prefix: SharedPrefix
     """Context examples that all rows share, made by ``decoding.examples.read_examples``; those of

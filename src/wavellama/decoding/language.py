@@ -26,10 +26,10 @@ from wavellama.decoding.generate import best_tokens
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.engine import EngineContinuations, Precision
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, ContextTooLongError, DecodingError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.inputs import cut
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.modules import eval_mode
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.prompt.layout import NO_LABEL
 from wavellama.prompt.parts import Audio, Language, Part, flatten, num_fixed
 from wavellama.prompt.syntax import Syntax

@@ -9,9 +9,9 @@ from wavellama.decoding.biasing import NO_BIAS, Bias
 from wavellama.decoding.ctc import ctc_drafts, ctc_scorers
 from wavellama.decoding.step_decoder import create_step_decoder, create_verifier
 from wavellama.errors import ContextTooLongError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.outputs import EmbeddedPrompt
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.search.beam import BeamSearch, SearchOptions, StepObserver
 from wavellama.search.constraints import Constraint
 from wavellama.search.greedy import GreedySearch

@@ -20,11 +20,11 @@ from wavellama.batch import AsrBatch
 from wavellama.decoding.biasing import NO_BIAS, Bias
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.errors import AudioError, ConfigError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.frames import frame_grid, room_for_audio
 from wavellama.model.inputs import PastSegment, Place, pad
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.modules import eval_mode
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.prompt.parts import Items, find_repeat, num_fixed
 from wavellama.search.constraints import Constraint
 from wavellama.search.types import Hypothesis

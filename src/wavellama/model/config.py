@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final, cast
 
 from fairseq2.models.llama import LLaMAConfig
 from fairseq2.utils.validation import Validatable, ValidationResult
@@ -13,6 +13,7 @@ from fairseq2.utils.validation import Validatable, ValidationResult
 from wavellama.errors import WavellamaError
 from wavellama.model.encoder_config import AsrConfig, default_asr_config
 from wavellama.model.frames import encoder_grid, room_for_audio
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.prompt.parts import Items, find_repeat, num_fixed
 from wavellama.prompt.segments import SegmentCutter
 from wavellama.prompt.syntax import Syntax
@@ -21,67 +22,6 @@ from wavellama.text.languages import LanguageTable, is_code, language_table, rea
 from wavellama.units import MIN_SAMPLES, SAMPLE_RATE
 
 WAV2VEC2_LLAMA_FAMILY: Final = "wav2vec2_llama"
-
-
-@dataclass(kw_only=True)
-class Wav2Vec2LlamaBeamSearchConfig(Validatable):
-    """How the decoder searches for the text."""
-
-    nbest: int = 5
-    """The beam size, and the largest number of hypotheses returned per row."""
-
-    length_norm: bool = False
-    """If ``True``, hypotheses are ranked by their mean log-probability per token."""
-
-    repetition_guard: bool = True
-    """If ``True``, a hypothesis that repeats itself stops (see the two thresholds below)."""
-
-    compression_window: int = 100
-    """The number of last tokens whose compression ratio the repetition guard watches."""
-
-    compression_threshold: float = 4.0
-    """The zlib compression ratio above which a hypothesis counts as repeating itself."""
-
-    max_new_tokens: int | None = None
-    """The most tokens to emit per row; ``None`` leaves it to ``max_generation_length``."""
-
-    weights: Literal["native", "int8"] = "native"
-    """How the decoder's weights are held while it writes: in the model's own type, or (on a CPU) in
-    8 bits with a scale per output, which takes half the memory of bfloat16 for the engine's copy of
-    the weights, and a little less time per step."""
-
-    ctc_weight: float = 0.0
-    """The share of the CTC head in the score of a hypothesis, from 0 (the decoder alone) to 1; has
-    no effect on a model without a CTC head."""
-
-    ctc_draft: bool = False
-    """Whether the CTC head's text is the draft of a greedy search (``nbest`` 1), which then reads
-    several tokens per step. The text stays the same; without a CTC head nothing changes."""
-
-    def validate(self) -> ValidationResult:
-        """Check the ranges of the fields."""
-        max_tokens, weight = self.max_new_tokens, self.ctc_weight
-        faults = {
-            f"`nbest` must be at least 1, but is {self.nbest}.": self.nbest < 1,
-            f"`compression_window` must be at least 2, but is {self.compression_window}.": (
-                self.compression_window < 2
-            ),
-            f"`max_new_tokens` must be at least 1, but is {max_tokens}.": (
-                max_tokens is not None and max_tokens < 1
-            ),
-            f"`weights` must be native or int8, but is {self.weights!r}.": (
-                self.weights not in ("native", "int8")
-            ),
-            f"`ctc_weight` must lie in [0, 1], but is {weight:g}.": not 0.0 <= weight <= 1.0,
-            "`ctc_draft` needs `nbest` 1 and `ctc_weight` 0.": (
-                self.ctc_draft and (self.nbest != 1 or weight != 0.0)
-            ),
-        }
-        result = ValidationResult()
-        for message, is_true in faults.items():
-            if is_true:
-                result.add_error(message)
-        return result
 
 
 @dataclass(kw_only=True)

@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from wavellama.batch import AsrBatch
 from wavellama.errors import BatchError, ConfigError, ContextTooLongError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaStreamingConfig
+from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
 from wavellama.model.ctc_head import LanguageCtcHead
 from wavellama.model.draws import Draws, keep_rows, token_noise
 from wavellama.model.features import check_seq_lens, extract_features, stack_frames
@@ -41,6 +41,7 @@ from wavellama.model.inputs import (
 from wavellama.model.loss import Objective, TrainingLoss, covered_nll, ctc_sum, nll_sum
 from wavellama.model.modules import CopyableModule
 from wavellama.model.outputs import DecoderInputs, EmbeddedPrompt, ForwardOutput
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.text_encoder import SegmentTextEncoder
 from wavellama.prompt.assemble import PromptRow, assemble
 from wavellama.prompt.layout import lay_out

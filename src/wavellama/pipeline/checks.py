@@ -2,100 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Final, TypeAlias
 
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from torch.nn import Module
 
-from wavellama.errors import ConfigError
+from wavellama.errors import OptionError
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.options import TranscribeOptions
 
+Rules: TypeAlias = Mapping[str, Sequence[str]]
+"""What cannot be used, by the reason: options, or single values of them."""
 
-class Rule(NamedTuple):
-    """An option that cannot be used."""
-
-    option: str
-
-    is_asked: Callable[[TranscribeOptions], object]
-    """Whether somebody asks for it."""
-
-    reason: str
-
-
-_PATH: Final = "A CTC model takes its likeliest path"
-_CUTS: Final = "A streaming model cuts audio by itself"
-
-CTC: Final = (
-    Rule("hotwords", lambda options: options.hotwords, _PATH),
-    Rule("lm", lambda options: options.lm, _PATH),
-    Rule("script", lambda options: options.script, _PATH),
-    Rule("nbest", lambda options: options.nbest > 1, _PATH),
-    Rule("draft_model", lambda options: options.draft_model, _PATH),
-    Rule("search.nbest (beams)", lambda options: options.beam.nbest > 1, _PATH),
-    Rule("search.ctc_weight", lambda options: options.beam.ctc_weight, _PATH),
-    Rule("search.ctc_draft", lambda options: options.beam.ctc_draft, _PATH),
-    Rule(
-        "search.weights (int8)",
-        lambda options: options.beam.weights != "native",
-        "A CTC model has no decoder",
+CTC: Final[Rules] = {
+    "A CTC model takes its likeliest path": (
+        *("hotwords", "lm", "script", "nbest", "draft_model"),
+        *("search.nbest", "search.ctc_weight", "search.ctc_draft"),
     ),
-)
+    "A CTC model has no decoder": ("search.weights int8",),
+}
 
-STREAMING: Final = (
-    Rule("vad", lambda options: options.vad is not None, _CUTS),
-    Rule("chunk_secs", lambda options: options.chunk_secs, _CUTS),
-    Rule(
-        "draft_model",
-        lambda options: options.draft_model,
-        "A streaming model writes a few words at a time",
-    ),
-    Rule(
-        "languages",
-        lambda options: options.languages,
-        "A streaming model is told the language before it hears anything (give `lang`)",
-    ),
-)
+STREAMING: Final[Rules] = {
+    "A streaming model cuts audio by itself": ("vad", "chunk_secs"),
+    "A streaming model writes a few words at a time": ("draft_model",),
+    "A streaming model is told the language before it hears anything (give `lang`)": ("languages",),
+}
 
-FILES: Final = (
-    Rule(
-        "normalization (causal)",
-        lambda options: options.normalization == "causal",
-        "A model that does not stream reads each piece of a file as a whole",
-    ),
-)
+PIECES_OF_FILES: Final[Rules] = {
+    "A model that does not stream reads each piece of a file as a whole": ("normalization causal",)
+}
 
-LIVE: Final = (
-    Rule(
-        "vad (false)",
-        lambda options: options.vad is False,
-        "Live audio is cut where somebody pauses",
-    ),
-)
+LIVE_PIECES: Final[Rules] = {"Live audio is cut where somebody pauses": ("vad False",)}
 
-ALL: Final = (
-    Rule(
-        "aligner",
-        lambda options: options.aligner is not None and not options.word_timestamps,
-        "Without `word_timestamps` no times of words are looked for",
-    ),
-)
+LIVE_STREAM: Final[Rules] = {
+    "Live audio has no whole to be normalised by (choose causal)": ("normalization clip",),
+}
+
+LIVE: Final[Rules] = {"A live session is fed mono samples": ("audio_track", "channel")}
 
 
 def check_options(model: Module, options: TranscribeOptions, *, is_live: bool) -> None:
     """Check that a model can do what the options ask for.
 
-    :raises ConfigError: it cannot; the error names the option.
+    :raises OptionError: it cannot; the error names the option.
     """
-    for rule in _rules(model, is_live):
-        if rule.is_asked(options):
-            raise ConfigError(f"{rule.reason}: `{rule.option}` cannot be used.")
+    for rules in _rules(model, is_live):
+        for reason, refused in rules.items():
+            for asked in refused:
+                if _is_asked(asked, options):
+                    raise OptionError(f"{reason}: `{asked}` cannot be used.")
+    if options.aligner is not None and not options.word_timestamps:
+        raise OptionError(
+            "Without `word_timestamps` no times of words are looked for: `aligner` cannot be used."
+        )
 
 
-def _rules(model: Module, is_live: bool) -> Iterable[Rule]:
+def _is_asked(asked: str, options: TranscribeOptions) -> bool:
+    """Say whether options ask for a value, or for any other than the default."""
+    name, _, value = asked.partition(" ")
+    read = attrgetter(name.replace("search.", "beam."))
+    return str(read(options)) == value if value else read(options) != read(TranscribeOptions())
+
+
+def _rules(model: Module, is_live: bool) -> Iterable[Rules]:
     """Return what holds for a model."""
     if isinstance(model, Wav2Vec2LlamaModel) and model.syntax.is_streaming:
-        return (*STREAMING, *ALL)
-    own = CTC if isinstance(model, Wav2Vec2AsrModel) else ()
-    return (*own, *(LIVE if is_live else FILES), *ALL)
+        return (STREAMING, LIVE, LIVE_STREAM) if is_live else (STREAMING,)
+    own = (CTC,) if isinstance(model, Wav2Vec2AsrModel) else ()
+    return (*own, LIVE, LIVE_PIECES) if is_live else (*own, PIECES_OF_FILES)

@@ -1,4 +1,4 @@
-"""Where a model runs."""
+"""Where, and with numbers of which type, a model runs."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import re
 
 import torch
 
-from wavellama.errors import ConfigError
+from wavellama.errors import OptionError
 
 
-def find_device(device: torch.device | str, option: str = "device") -> torch.device:
+def find_device(device: torch.device | str) -> torch.device:
     """Return a device that is there.
 
-    :param option: what the user calls it.
-    :raises ConfigError: it is not, or holds no data.
+    :raises OptionError: it is not, or holds no data.
     """
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).tolist()
-    except (RuntimeError, AssertionError, ImportError) as ex:
+    except (RuntimeError, AssertionError, ImportError, TypeError) as ex:
         reason = re.split(r"\.\s", f"{ex} ")[0].strip()  # the first of many sentences
-        raise ConfigError(
-            f"`{option} {device}` cannot be used ({reason}); choose cpu, or cuda if there is a GPU."
+        raise OptionError(
+            f"`device {device}` cannot be used ({reason}); choose cpu, or cuda if there is a GPU."
         ) from ex
     return found
 
@@ -29,3 +28,11 @@ def find_device(device: torch.device | str, option: str = "device") -> torch.dev
 def default_device() -> torch.device:
     """Return a GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_dtype(dtype: torch.dtype) -> None:
+    """:raises OptionError: weights cannot be of this type."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise OptionError(
+            f"`dtype` must be a torch.dtype of fractions, such as torch.bfloat16, but is {dtype!r}."
+        )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from math import inf
+from pathlib import Path
+from types import NoneType
 from typing import Final, cast
 
 import torch
@@ -16,11 +18,12 @@ from wavellama.audio.load import AudioInput, load_audio, normalize
 from wavellama.batch import Example
 from wavellama.checkpoints.hub import ModelSource, check_recognises, find_model
 from wavellama.errors import AudioError, BatchError, ConfigError, TranscriptionError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.frames import frame_grid, room_for_audio
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.options import check_value, refuse
 from wavellama.pipeline.chunked import Batching, ChunkedRun
-from wavellama.pipeline.devices import default_device, find_device
+from wavellama.pipeline.devices import check_dtype, default_device, find_device
 from wavellama.pipeline.inputs import (
     ContextExample,
     Examples,
@@ -32,7 +35,7 @@ from wavellama.pipeline.inputs import (
 )
 from wavellama.pipeline.jobs import in_order
 from wavellama.pipeline.live import LiveSession
-from wavellama.pipeline.options import TranscribeOptions, check_type
+from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.plans import ClipPlan, Plan, StreamPlan
 from wavellama.pipeline.recogniser import (
     SpeechModel,
@@ -60,7 +63,7 @@ class ASRInferencePipeline:
 
     def __init__(
         self,
-        model_card: str | None,
+        model_card: str | Path | None,
         *,
         model: Module | None = None,
         tokenizer: Tokenizer | None = None,
@@ -76,8 +79,12 @@ class ASRInferencePipeline:
         :param device: where to run; by default a GPU where there is one.
         :param dtype: the type of the weights.
         :param beam_search_config: how to search; by default as the card says, else with one beam.
-        :raises ConfigError: model, tokenizer or device is missing, or the model is of another kind.
+        :raises ConfigError: model, tokenizer or device is missing or wrong.
         """
+        check_value("model_card", model_card, str, Path, NoneType)
+        kinds = (Wav2Vec2LlamaBeamSearchConfig, NoneType)
+        check_value("beam_search_config", beam_search_config, *kinds)
+        check_dtype(dtype)
         self.device = find_device(device) if device is not None else default_device()
         source = None if model_card is None else find_model(model_card)
         if model is None:
@@ -88,6 +95,7 @@ class ASRInferencePipeline:
         self.model = cast("SpeechModel", _place(model, self.device, dtype).eval())
         self.tokenizer = tokenizer or _needed(source).load_tokenizer()
         self.beam_search_config = beam_search_config or _best_search(source)
+        refuse(self.beam_search_config.find_faults(), "beam_search_config")
         self._confidence = Confidence() if source is None else source.read_confidence()
         longest, typical = _trained_secs(source)
         self._max_clip_secs = min(longest, _room_secs(self.model))
@@ -155,7 +163,7 @@ class ASRInferencePipeline:
         :raises ConfigError: the model cannot do what the options ask for.
         :raises UnknownLanguageError: a language code is not known.
         """
-        options = (options or TranscribeOptions()).with_search(self.beam_search_config)
+        options = _check(options)
         checked = self.inputs(as_list(inputs), lang if lang is not None else options.lang, examples)
         checked = [replace(one, selection=options.selection) for one in checked]
         run = self.plan(options).run(lambda job, secs: on_progress(secs))
@@ -178,7 +186,7 @@ class ASRInferencePipeline:
         :raises ConfigError: the model cannot do what the options ask for.
         :raises UnknownLanguageError: a language code is not known.
         """
-        options = options or TranscribeOptions()
+        options = _check(options)
         (input_,) = self.inputs([b""], options.lang, examples)
         return self.plan(options, is_live=True).listen(input_)
 
@@ -203,12 +211,10 @@ class ASRInferencePipeline:
 
     def _texts(self, inputs: Sequence[Input], batch_size: int) -> list[str]:
         """Return the texts of all inputs, clips of which are decoded ``batch_size`` at a time."""
-        check_type("batch_size", batch_size, "int")
-        if batch_size < 1:
-            raise ConfigError(f"`batch_size` must be at least 1, but is {batch_size}.")
+        batching = Batching(max_rows=check_value("batch_size", batch_size, int, low=1))
         plan = self.plan(TranscribeOptions())
         if isinstance(plan, ClipPlan):
-            plan = replace(plan, batching=Batching(max_rows=batch_size))
+            plan = replace(plan, batching=batching)
         run = plan.run(lambda job, secs: None)
         try:
             return [transcript.text for transcript in self._stream(run, inputs)]
@@ -288,6 +294,12 @@ class ASRInferencePipeline:
         return isinstance(self.model, Wav2Vec2LlamaModel) and self.model.syntax.needs_examples
 
 
+def _check(options: TranscribeOptions | None) -> TranscribeOptions:
+    """Return the options, or the default ones."""
+    check_value("options", options, TranscribeOptions, NoneType)
+    return options or TranscribeOptions()
+
+
 def _needed(source: ModelSource | None) -> ModelSource:
     if source is None:
         raise ConfigError("Without a model card, give both `model` and `tokenizer`.")
@@ -295,7 +307,7 @@ def _needed(source: ModelSource | None) -> ModelSource:
 
 
 def _best_search(source: ModelSource | None) -> Wav2Vec2LlamaBeamSearchConfig:
-    return Wav2Vec2LlamaBeamSearchConfig(nbest=1) if source is None else source.read_search()
+    return TranscribeOptions().beam if source is None else source.read_search()
 
 
 def _trained_secs(source: ModelSource | None) -> tuple[float, float]:

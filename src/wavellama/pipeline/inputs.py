@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Final, TypeAlias, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from wavellama.audio.sources import BinaryFile
 from wavellama.audio.tracks import EVERYTHING, Selection
 from wavellama.batch import Example
 from wavellama.errors import BatchError
-from wavellama.pipeline.options import check_type
+from wavellama.options import check_value
 
 ITERABLE_AUDIO: Final = (str, bytes, bytearray, memoryview, np.ndarray, Tensor, Mapping, BinaryFile)
 """What is a single input, or meant as one, though it can be iterated over."""
@@ -75,7 +76,7 @@ def langs_per_input(lang: Langs, count: int) -> list[str | None]:
         raise BatchError(f"`lang` must be a language code, or one for each input, but is {lang!r}.")
     langs = [lang] * count if lang is None or isinstance(lang, str) else list(lang)
     for code in langs:
-        check_type("lang", code, "str | None")
+        check_value("lang", code, str, NoneType)
     if len(langs) != count:
         raise BatchError(f"`lang` has {len(langs)} entries for {count} inputs.")
     return langs

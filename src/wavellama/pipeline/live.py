@@ -21,7 +21,7 @@ from wavellama.audio.chunks import MARGIN_SAMPLES, Chunk, HeldAudio
 from wavellama.audio.regions import SpeechRegion, VadOptions
 from wavellama.audio.vad import SpeechDetector
 from wavellama.decoding.streaming import StreamState
-from wavellama.errors import AudioError, ConfigError
+from wavellama.errors import AudioError
 from wavellama.pipeline.attempts import Fault
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job
@@ -265,9 +265,6 @@ class SegmentListener:
         texts: LiveTexts,
         options: TranscribeOptions,
     ) -> None:
-        """:raises ConfigError: normalisation by the whole audio is asked for."""
-        if options.normalization == "clip":
-            raise ConfigError("Live audio has no whole to be normalised by: choose causal.")
         self._recogniser, self._scribe, self._texts = recogniser, scribe, texts
         self._state = recogniser.start(texts.input.lang, CausalNormalizer())
         self._period = seconds_to_samples(options.update_secs)

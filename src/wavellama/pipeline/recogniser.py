@@ -18,7 +18,7 @@ from torch.nn import Module
 
 from wavellama.batch import AsrBatch
 from wavellama.checkpoints.hub import load_model
-from wavellama.decoding.biasing import Bias, create_bias
+from wavellama.decoding.biasing import Bias
 from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
 from wavellama.decoding.examples import ExampleReader
 from wavellama.decoding.generate import SearchExtras, generate
@@ -28,6 +28,7 @@ from wavellama.errors import NAN_FOUND, BatchError, ConfigError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
 from wavellama.model.inputs import pad
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.pipeline.biasing import create_bias
 from wavellama.pipeline.checks import check_options
 from wavellama.pipeline.jobs import Clip
 from wavellama.pipeline.options import Normalization, TranscribeOptions

@@ -7,11 +7,11 @@ server's to say, not a client's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import Field, fields
 from typing import Any, Final
 
 from wavellama.errors import ConfigError
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.options import Option, declared
 from wavellama.pipeline.options import TranscribeOptions
 
 NOT_A_CLIENTS: Final = frozenset(
@@ -23,14 +23,14 @@ MAX_BEAMS: Final = 16
 """The most beams that a client may ask for; each takes its share of everybody's time."""
 
 
-def _own_fields() -> dict[str, Field[Any]]:
-    return {
-        field.name: field for field in fields(TranscribeOptions) if field.name not in NOT_A_CLIENTS
-    }
-
+OWN: Final[Mapping[str, Option]] = {
+    name: one
+    for name, one in declared(TranscribeOptions).items()
+    if name.partition(".")[0] not in NOT_A_CLIENTS
+}
 
 OWN_OPTIONS: Final[Mapping[str, bool]] = {
-    **{name: "tuple" in str(field.type) for name, field in _own_fields().items()},
+    **{name: one.takes_several for name, one in OWN.items()},
     "beam": False,
 }
 """The names of the options, and whether they are lists."""
@@ -44,15 +44,14 @@ def to_options(given: Mapping[str, str | tuple[str, ...] | None]) -> TranscribeO
     :raises ConfigError: a value is of another type, or out of range.
     :raises UnknownLanguageError: a language is not given by a code.
     """
-    own = _own_fields()
     values: dict[str, Any] = {
-        name: _convert(name, value, str(own[name].type)) if isinstance(value, str) else value
+        name: _convert(name, value, OWN[name].types[0]) if isinstance(value, str) else value
         for name, value in given.items()
-        if value is not None and name in own
+        if value is not None and name in OWN
     }
     nbest = values.get("nbest", 1)
     beam = given.get("beam")
-    num_beams = nbest if beam is None else int(_convert("beam", str(beam), "int"))
+    num_beams = nbest if beam is None else int(_convert("beam", str(beam), int))
     if not nbest <= num_beams <= MAX_BEAMS:
         raise ConfigError(
             f"`beam` must lie between `nbest` ({nbest}) and {MAX_BEAMS}, but is {num_beams}."
@@ -69,24 +68,19 @@ def _to_bool(text: str) -> bool:
     return found
 
 
-_TYPES: Final[Mapping[str, Callable[[str], bool | int | float | str]]] = {
-    "bool": _to_bool,
-    "int": int,
-    "float": float,
-    "str": str,
-    "Normalization": str,
+_TYPES: Final[Mapping[type, Callable[[str], bool | int | float]]] = {
+    bool: _to_bool,
+    int: int,
+    float: float,
 }
 
 
-def _convert(name: str, text: str, wanted: str) -> bool | int | float | str:
-    """Return the value that a text stands for, of the first type of an annotation that fits it.
+def _convert(name: str, text: str, kind: type) -> bool | int | float | str:
+    """Return the value that a text stands for.
 
-    :raises ConfigError: none does.
+    :raises ConfigError: it stands for none.
     """
-    kinds = [kind for kind in wanted.split(" | ") if kind in _TYPES]
-    for kind in kinds:
-        try:
-            return _TYPES[kind](text)
-        except ValueError:
-            continue
-    raise ConfigError(f"`{name}` must be {' or '.join(kinds)}, but is {text!r}.")
+    try:
+        return _TYPES.get(kind, str)(text)
+    except ValueError:
+        raise ConfigError(f"`{name}` must be {kind.__name__}, but is {text!r}.") from None

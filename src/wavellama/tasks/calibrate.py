@@ -21,8 +21,8 @@ from wavellama.decoding.generate import generate
 from wavellama.decoding.token_texts import word_token_spans
 from wavellama.errors import ConfigError, DataError
 from wavellama.metrics.confidence import ConfidenceScores, right_words, score_confidences
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.pipeline.results import write_atomic
 from wavellama.search.types import Hypothesis
 from wavellama.tasks.adapters import adapt, model_device

@@ -32,7 +32,9 @@ from wavellama.data.plan import ExampleSource, ReaderOptions
 from wavellama.decoding.component import BEAM_GENERATOR
 from wavellama.model.loss import Objective
 from wavellama.model.masking import NO_MASKER, MaskerFactory
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.spectral import SpectralAugment
+from wavellama.options import check_value, read_options
 from wavellama.tasks.adapters import ModelAdapter
 from wavellama.tasks.stopping import EarlyStoppingSection
 
@@ -53,7 +55,7 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
     valid_split: str = "dev"
     """The split to validate on; eval and transcribe read it, too."""
 
-    languages: Sequence[str] = field(default_factory=list)
+    languages: object = ()
     """The languages to read, such as [ita_Latn]; none named: all."""
 
     min_audio_secs: float = 0.1
@@ -77,7 +79,8 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
 
     @override
     def structure(self, resolver: DependencyResolver) -> None:
-        """Open a path as a data set of the family ``manifest_asr``."""
+        """Open a path as a data set of the family ``manifest_asr``; check the languages."""
+        self.languages = check_value("dataset.languages", self.languages, tuple[str, ...])
         if self.path is not None:
             self.name, self.family = None, MANIFEST_ASR_FAMILY
             given = self.config_overrides if isinstance(self.config_overrides, dict) else {}
@@ -120,7 +123,7 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
             model_languages=adapter.languages,
             failures_path=output_dir / f"bad_audio.{split}.jsonl",
             max_bad_share=self.max_bad_share,
-            languages=tuple(self.languages),
+            languages=cast("tuple[str, ...]", self.languages),
             batch_audio_secs=self.batch_audio_secs,
             min_audio_secs=self.min_audio_secs,
             max_audio_secs=self.max_audio_secs,
@@ -154,6 +157,14 @@ class DecodingSection(Seq2SeqGeneratorSection):
     name: str = BEAM_GENERATOR
 
     config: object = field(default_factory=dict)
+
+    @override
+    def structure(self, resolver: DependencyResolver) -> None:
+        """Make our own configuration of a mapping whose values nobody has converted before."""
+        if self.name == BEAM_GENERATOR:
+            key = "seq2seq_generator.config"
+            self.config = read_options(Wav2Vec2LlamaBeamSearchConfig, self.config, key)
+        super().structure(resolver)
 
 
 @dataclass(kw_only=True)

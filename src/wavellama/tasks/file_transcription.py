@@ -6,9 +6,8 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
-from typing import final
+from typing import cast, final
 
 from fairseq2.gang import Gangs
 from fairseq2.recipe import RecipeContext
@@ -16,8 +15,10 @@ from fairseq2.task import Task, TaskStopException
 from typing_extensions import override
 
 from wavellama.errors import ConfigError, TranscriptionError
+from wavellama.options import declared, named
 from wavellama.pipeline.examples import read_examples_tsv
 from wavellama.pipeline.inference import ASRInferencePipeline
+from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.results import ResultFolder, merge_journals
 from wavellama.pipeline.sources import SourceFile, find_files
 from wavellama.tasks.adapters import adapt
@@ -103,24 +104,29 @@ def create_file_transcription(context: RecipeContext, config: TranscribeConfig) 
         another model or other options.
     :raises DataError: the table of examples cannot be read.
     """
-    if not config.files:
+    paths = cast("Sequence[str]", config.files)
+    if not paths:
         raise ConfigError("`files` names no file; say which: --config 'files=[a.wav,folder]'.")
-    files = find_files([Path(file) for file in config.files])
+    files = find_files(list(map(Path, paths)))
     examples = None if config.examples is None else read_examples_tsv(config.examples)
     folder = _open_folder(context, config)
-    options = replace(config.options, in_order=False)  # what is done is saved at once
+    options = replace(_options(config), in_order=False)  # what is done is saved at once
     try:
         pipeline = _create_pipeline(context, _find_card(config))
     except BaseException:
         folder.close()
         raise
-    transcribe = partial(pipeline.stream_results, options=options, examples=examples)
+
+    def transcribe(paths: list[Path]) -> Iterator[Transcript]:
+        with named({name: f"options.{name}" for name in declared(TranscribeOptions)}):
+            return pipeline.stream_results(paths, options, examples=examples)
+
     return FileTranscription(transcribe, files, folder, context.gangs)
 
 
 def _open_folder(context: RecipeContext, config: TranscribeConfig) -> ResultFolder:
-    formats = find_formats(",".join(config.formats))
-    layout = readable(config.layout or WriterOptions(), formats)
+    formats = find_formats(",".join(cast("Sequence[str]", config.formats)))
+    layout = readable(cast("WriterOptions | None", config.layout) or WriterOptions(), formats)
     card = _find_card(config)
     settings: dict[str, object] = {
         "card": card and card.rstrip(os.sep),
@@ -130,7 +136,7 @@ def _open_folder(context: RecipeContext, config: TranscribeConfig) -> ResultFold
         "examples": config.examples,
         "formats": tuple(formats),
         **asdict(layout),
-        **config.options.settings,
+        **_options(config).settings,
     }
     rank = context.gangs.root.rank
     return ResultFolder(context.output_dir, formats, layout, settings, rank)
@@ -144,6 +150,11 @@ def _create_pipeline(context: RecipeContext, card: str | None) -> ASRInferencePi
     return ASRInferencePipeline(
         card, model=model, tokenizer=tokenizer, device=context.gangs.device, dtype=dtype
     )
+
+
+def _options(config: TranscribeConfig) -> TranscribeOptions:
+    """Return the options, which ``TranscribeConfig.structure`` has made."""
+    return cast("TranscribeOptions", config.options)
 
 
 def _find_card(config: TranscribeConfig) -> str | None:

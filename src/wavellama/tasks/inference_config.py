@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +11,15 @@ from fairseq2.recipe.config import (
     GangSection,
     GeneratorSection,
     ReferenceModelSection,
+    SupportsStructure,
     TokenizerSection,
 )
+from fairseq2.runtime.dependency import DependencyResolver
 from fairseq2.utils.validation import Validatable, ValidationResult
+from typing_extensions import override
 
-from wavellama.model.config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
+from wavellama.options import check_value, read_options
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.tasks.config import AsrDatasetSection, DecodingSection
 from wavellama.transcript.options import WriterOptions
@@ -40,6 +43,14 @@ class InferenceConfig:
     seq2seq_generator: DecodingSection = field(default_factory=lambda: DecodingSection())
     common: CommonSection = field(default_factory=lambda: CommonSection(no_sweep_dir=True))
 
+    def check_model(self) -> ValidationResult:
+        """Check that a model is named, be it by the folder of its checkpoints alone."""
+        result = ValidationResult()
+        is_named = self.model != InferenceConfig(recipe="").model
+        if not is_named and self.common.assets.prev_checkpoint_dir is None:
+            result.add_error("`model` names no model; give `model.name`, or `--model CARD|DIR`.")
+        return result
+
 
 @dataclass(kw_only=True)
 class EvalConfig(InferenceConfig, Validatable):
@@ -49,31 +60,31 @@ class EvalConfig(InferenceConfig, Validatable):
     evaluator: EvaluatorSection = field(default_factory=lambda: EvaluatorSection())
 
     def validate(self) -> ValidationResult:
-        """Check that a data set is named."""
-        result = ValidationResult()
+        """Check that a model and a data set are named."""
+        result = self.check_model()
         self.dataset.check_named(result)
         return result
 
 
 @dataclass(kw_only=True)
-class TranscribeConfig(InferenceConfig, Validatable):
+class TranscribeConfig(InferenceConfig, SupportsStructure, Validatable):
     """The configuration of ``transcribe``."""
 
     recipe: str = "transcribe"
 
-    files: Sequence[Path] | None = None
+    files: object = None
     """Audio files, and folders of them, to transcribe as the command ``wavellama transcribe`` does,
     in place of ``dataset``, ``generator`` and ``seq2seq_generator``. None: the data set is
     transcribed."""
 
-    formats: Sequence[str] = field(default_factory=lambda: ["txt"])
+    formats: object = field(default_factory=lambda: ["txt"])
     """What to write of each of the files, beside ``transcripts.jsonl``."""
 
-    layout: WriterOptions | None = None
-    """How subtitles are laid out; None: in two lines of 42 columns."""
+    layout: object = None
+    """How subtitles are laid out: ``WriterOptions``; None: in two lines of 42 columns."""
 
-    options: TranscribeOptions = field(default_factory=lambda: TranscribeOptions())
-    """How to transcribe the files."""
+    options: object = field(default_factory=lambda: TranscribeOptions())
+    """How to transcribe the files: ``TranscribeOptions``, of which a file gives a mapping."""
 
     examples: Path | None = None
     """A table of audio files and their texts, which a zero-shot model reads before each of the
@@ -81,15 +92,20 @@ class TranscribeConfig(InferenceConfig, Validatable):
 
     generator: GeneratorSection = field(default_factory=lambda: GeneratorSection())
 
+    @override
+    def structure(self, resolver: DependencyResolver) -> None:
+        """Make options of mappings, whose values nobody has converted before they are checked."""
+        for name in ("files", "formats"):
+            if getattr(self, name) is not None:
+                setattr(self, name, check_value(name, getattr(self, name), tuple[str, ...]))
+        self.options = read_options(TranscribeOptions, self.options, "options")
+        if self.layout is not None:
+            self.layout = read_options(WriterOptions, self.layout, "layout")
+
+    @override
     def validate(self) -> ValidationResult:
-        """Check that either files or a data set are named, with the sections that go with them."""
-        result = ValidationResult()
-        words = self.options.hotwords
-        if len(words) > 1 and all(len(word) == 1 and word.isascii() for word in words):
-            result.add_error(
-                f"`options.hotwords` is a list of words, but holds letters: [{''.join(words)}] is"
-                " one word."
-            )
+        """Check that a model, and either files or a data set, are named, with their sections."""
+        result = self.check_model()
         if self.files is None:
             self.dataset.check_named(result)
             return result

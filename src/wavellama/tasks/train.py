@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from fairseq2.datasets import DataReader, Seq2SeqBatch, SyncMode
 from fairseq2.device import CPU
@@ -122,7 +123,8 @@ def _open_splits(
 
 def _lengths(utterances: Sequence[Utterance], section: AsrDatasetSection) -> list[float]:
     """Return the seconds of each utterance that is not left out."""
-    shortest, longest, languages = section.min_audio_secs, section.max_audio_secs, section.languages
+    shortest, longest = section.min_audio_secs, section.max_audio_secs
+    languages = cast("Sequence[str]", section.languages)
     heard = [u.duration for u in utterances if not languages or u.lang in languages]
     return [secs for secs in heard if shortest <= secs <= longest]
 

@@ -5,30 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from wavellama.errors import ConfigError
+from wavellama.errors import OptionError
+from wavellama.options import find_faults, option, refuse
 
 
 @dataclass(frozen=True)
 class WriterOptions:
     """The layout of subtitles; without any, a segment is a cue of one line."""
 
-    max_line_width: int | None = None
+    max_line_width: int | None = option(
+        None, "output", "columns of subtitles (42)", metavar="N", low=1
+    )
     """The most columns of a line. Wide characters take two; a wider word has its own line."""
 
-    max_line_count: int | None = None
+    max_line_count: int | None = option(
+        None, "output", "lines of subtitles (2)", metavar="N", low=1
+    )
     """The most lines of a cue; segments that need more are shown in several cues."""
 
-    highlight_words: bool = False
+    highlight_words: bool = option(
+        False, "output", "underline each word as it is spoken", is_switch=True
+    )
     """Whether each word is underlined while it is spoken."""
 
     def __post_init__(self) -> None:
-        """:raises ConfigError: a value is out of range, or lines are counted but not broken."""
-        for name in ("max_line_width", "max_line_count"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"`{name}` must be at least 1, but is {value}.")
+        """:raises OptionError: a value cannot be, or lines are counted but not broken."""
+        refuse(find_faults(self))
         if self.max_line_count is not None and self.max_line_width is None:
-            raise ConfigError(
+            raise OptionError(
                 f"`max_line_count` {self.max_line_count} has no effect while lines may have any"
                 " length: set `max_line_width`, too."
             )
