@@ -51,7 +51,7 @@ def test_where_the_extra_is_missing_one_sentence_says_how_to_get_it(
         (("--api-key", " "), "`--api-key` is empty"),
         (("--max-queue", "0"), "`max_queue`"),
         (("--max-upload-mb", "-1"), "`max_upload_mb`"),
-        (("--batch-seconds", "0"), "`batch_secs`"),
+        (("--batch-seconds", "0"), "`--batch-seconds`"),
         (("--port", "70000"), "port 70000"),
         (("--host", "no.such.host.invalid"), "no.such.host.invalid"),
         (("--port", "0"), "toy_that_is_not_there"),

@@ -21,12 +21,9 @@ from torch.nn import Module
 
 from wavellama.checkpoints.trained_run import TrainedRun, read_run
 from wavellama.errors import ConfigError, UnknownNameError
-from wavellama.model.config import (
-    WAV2VEC2_LLAMA_FAMILY,
-    Wav2Vec2LlamaBeamSearchConfig,
-    Wav2Vec2LlamaConfig,
-)
+from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.options import read_options, refuse
 from wavellama.text.languages import LanguageTable
 from wavellama.transcript.calibration import (
