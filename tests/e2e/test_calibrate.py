@@ -138,7 +138,7 @@ def test_a_cards_calibration_is_printed(trained: Path, corpus: Path, tmp_path: P
         (("--lang", "ita_Latn"), 2, "ita_Latn is not a known language of the split dev"),
         (("--max-audio-secs", "0.2"), 1, "The split dev has no utterance of 0.1 to 0.2 seconds."),
         (("--beam", "0"), 2, "`--beam` must be at least 1, but is 0."),
-        (("--ctc-weight", "2"), 2, "The search is impossible: `ctc_weight`"),
+        (("--ctc-weight", "2"), 2, "`--ctc-weight` must lie between 0 and 1, but is 2.0."),
     ],
 )
 def test_what_cannot_be_calibrated_is_told_in_one_sentence(
