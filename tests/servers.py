@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from tests.unit.test_pipeline_inference import RATE, create_pipeline, noise
 from tests.unit.test_pipeline_live import speech
-from wavellama import ASRInferencePipeline
+from wavellama import ASRInferencePipeline, ContextExample
 from wavellama.server.app import create_app
 from wavellama.server.metrics import Metrics
 from wavellama.server.models import ServedModel
@@ -37,6 +37,7 @@ def serving(
     pipeline: ASRInferencePipeline | None = None,
     batch_secs: float = 60.0,
     more: Mapping[str, ASRInferencePipeline] | None = None,
+    examples: Sequence[ContextExample] | None = None,
     **config: Any,
 ) -> Iterator[TestClient]:
     """Serve a model as long as the block lasts.
@@ -46,7 +47,7 @@ def serving(
     metrics = Metrics()
     pipelines = {MODEL: pipeline or shared_pipeline(), **(more or {})}
     models = [
-        ServedModel(name, each, batch_secs, on_batch=metrics.on_batch)
+        ServedModel(name, each, batch_secs, examples, metrics.on_batch)
         for name, each in pipelines.items()
     ]
     app = create_app(ServerConfig(**config), models, metrics)

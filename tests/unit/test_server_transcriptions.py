@@ -13,12 +13,22 @@ from typing import Any
 
 import pysubs2
 import pytest
+import torch
 import webvtt
+from fairseq2.data.tokenizers import load_tokenizer
+from fairseq2.models.wav2vec2.asr import create_wav2vec2_asr_model
 from starlette.testclient import TestClient
 
+from tests.fakes import arch_config
 from tests.servers import MODEL, TRANSCRIPTIONS, clip, events_of, serving, shared_pipeline, talk
-from tests.unit.test_pipeline_inference import create_pipeline
-from wavellama import TranscribeOptions, Transcript, Wav2Vec2LlamaBeamSearchConfig
+from tests.unit.test_pipeline_inference import RATE, create_pipeline, noise
+from wavellama import (
+    ASRInferencePipeline,
+    ContextExample,
+    TranscribeOptions,
+    Transcript,
+    Wav2Vec2LlamaBeamSearchConfig,
+)
 from wavellama.pipeline.attempts import Fault
 from wavellama.pipeline.scribes import ClipScribe
 from wavellama.transcript.options import READABLE
@@ -350,6 +360,32 @@ def test_other_kinds_of_models(case: str) -> None:
     assert knows_languages == (case == "streaming")
     assert "".join(event["delta"] for event in deltas) == done["text"] == expected.text
     assert json.dumps(done, allow_nan=False)
+
+
+def test_a_zero_shot_model_reads_the_servers_examples() -> None:
+    examples = [ContextExample({"waveform": noise(0.5), "sample_rate": RATE}, "ab")]
+    pipeline = create_pipeline("zero_shot")
+    (expected,) = pipeline.stream_results([clip()], TranscribeOptions(), examples=examples)
+    with serving(pipeline, examples=examples) as client:
+        assert post(client).json()["text"] == expected.text
+    with serving(pipeline) as client:
+        assert error_of(post(client)) == (400, INVALID, None, "invalid_value")
+
+
+def test_a_ctc_model_says_what_it_cannot_do() -> None:
+    model = create_wav2vec2_asr_model(arch_config("tiny").wav2vec2_asr_config)
+    tokenizer = load_tokenizer("toy_tokenizer")
+    given: dict[str, Any] = {"model": model, "tokenizer": tokenizer, "dtype": torch.float32}
+    pipeline = ASRInferencePipeline(None, device="cpu", **given)
+    (expected,) = pipeline.stream_results([clip()], TranscribeOptions())
+    with serving(pipeline) as client:
+        record = post(client, form={"response_format": "verbose_json"}).json()
+        assert record["text"] == expected.text
+        assert post(client, form={"include[]": "logprobs"}).json()["text"] == expected.text
+        assert error_of(post(client, form={"keywords[]": "zk"})) == (
+            *(400, INVALID),
+            *("hotwords", "invalid_value"),
+        )
 
 
 def test_each_model_answers_for_itself() -> None:
