@@ -11,4 +11,4 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + processes - 1) / proces
 quoted=\'${folder//\'/\'\'}\' # as YAML reads a name with blanks and commas
 .venv/bin/torchrun --standalone --nproc-per-node "$processes" -m wavellama \
   recipe asr transcribe transcribe_files --model "$model" --output-dir "$out" --no-rich \
-  --config "files=[$quoted]" "model.dtype=$([ "$gpus" -gt 0 ] && echo bfloat16 || echo float32)"
+  --config "files=[$quoted]"

@@ -108,7 +108,7 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
     with ended_by_interrupt():
         import torch
 
-        from wavellama.pipeline.devices import default_device, find_device
+        from wavellama.pipeline.devices import default_device, default_dtype, find_device
         from wavellama.pipeline.inference import ASRInferencePipeline
 
     if args.threads is not None:
@@ -121,9 +121,9 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
             )
         torch.set_num_threads(args.threads)
     device = find_device(args.device) if args.device else default_device()
-    dtype = args.dtype or ("float32" if device.type == "cpu" else "bfloat16")
+    dtype = getattr(torch, args.dtype) if args.dtype else default_dtype(device)
     _check_languages(args)
-    return ASRInferencePipeline(args.model, device=device, dtype=getattr(torch, dtype))
+    return ASRInferencePipeline(args.model, device=device, dtype=dtype)
 
 
 def _check_languages(args: argparse.Namespace) -> None:

@@ -30,6 +30,11 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Return the type of weights where nobody says one: float32 on a CPU, else bfloat16."""
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
 def check_dtype(dtype: torch.dtype) -> None:
     """:raises OptionError: weights cannot be of this type."""
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:

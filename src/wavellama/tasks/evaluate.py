@@ -63,7 +63,9 @@ class AsrEvaluation(Recipe):
 
     @override
     def create_task(self, context: RecipeContext) -> Task:
-        reader, transcriber = open_split(context, context.get_config_as(EvalConfig))
+        config = context.get_config_as(EvalConfig)
+        config.check_model()
+        reader, transcriber = open_split(context, config)
         unit = EvaluationUnit(context.get_model(), transcriber, context.output_dir, context.gangs)
         return context.create_evaluator([unit], [reader])
 

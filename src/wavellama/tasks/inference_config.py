@@ -18,8 +18,10 @@ from fairseq2.runtime.dependency import DependencyResolver
 from fairseq2.utils.validation import Validatable, ValidationResult
 from typing_extensions import override
 
+from wavellama.errors import ConfigError
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.options import check_value, read_options
+from wavellama.pipeline.devices import default_device, default_dtype
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.tasks.config import AsrDatasetSection, DecodingSection
 from wavellama.transcript.options import WriterOptions
@@ -33,8 +35,12 @@ class InferenceConfig:
     """Which recipe the file is for."""
 
     model: ReferenceModelSection = field(
-        default_factory=lambda: ReferenceModelSection(name="last_checkpoint")
+        default_factory=lambda: ReferenceModelSection(
+            name="last_checkpoint", dtype=default_dtype(default_device())
+        )
     )
+    """The model; by default with weights of the type that the command line takes."""
+
     dataset: AsrDatasetSection = field(default_factory=lambda: AsrDatasetSection(max_bad_share=1.0))
     """The data set; by default bad audio is listed, however much there is of it."""
 
@@ -43,13 +49,14 @@ class InferenceConfig:
     seq2seq_generator: DecodingSection = field(default_factory=lambda: DecodingSection())
     common: CommonSection = field(default_factory=lambda: CommonSection(no_sweep_dir=True))
 
-    def check_model(self) -> ValidationResult:
-        """Check that a model is named, be it by the folder of its checkpoints alone."""
-        result = ValidationResult()
+    def check_model(self) -> None:
+        """Check that a model is named, be it by the folder of its checkpoints alone.
+
+        :raises ConfigError: it is not. The recipes that ship name none, and can be printed.
+        """
         is_named = self.model != InferenceConfig(recipe="").model
         if not is_named and self.common.assets.prev_checkpoint_dir is None:
-            result.add_error("`model` names no model; give `model.name`, or `--model CARD|DIR`.")
-        return result
+            raise ConfigError("`model` names no model; give `model.name`, or `--model CARD|DIR`.")
 
 
 @dataclass(kw_only=True)
@@ -60,8 +67,8 @@ class EvalConfig(InferenceConfig, Validatable):
     evaluator: EvaluatorSection = field(default_factory=lambda: EvaluatorSection())
 
     def validate(self) -> ValidationResult:
-        """Check that a model and a data set are named."""
-        result = self.check_model()
+        """Check that a data set is named."""
+        result = ValidationResult()
         self.dataset.check_named(result)
         return result
 
@@ -104,8 +111,8 @@ class TranscribeConfig(InferenceConfig, SupportsStructure, Validatable):
 
     @override
     def validate(self) -> ValidationResult:
-        """Check that a model, and either files or a data set, are named, with their sections."""
-        result = self.check_model()
+        """Check that either files or a data set are named, with the sections that go with them."""
+        result = ValidationResult()
         if self.files is None:
             self.dataset.check_named(result)
             return result

@@ -59,6 +59,7 @@ class AsrTranscription(Recipe):
     @override
     def create_task(self, context: RecipeContext) -> Task:
         config = context.get_config_as(TranscribeConfig)
+        config.check_model()
         if config.files is not None:
             return create_file_transcription(context, config)
         reader, transcriber = open_split(context, config)

@@ -1,0 +1,24 @@
+"""Where, and with numbers of which type, a model runs where nobody says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wavellama.pipeline.devices import default_dtype
+from wavellama.tasks.inference_config import EvalConfig, TranscribeConfig
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("cuda:1", "bfloat16")])
+def test_the_type_of_weights_follows_from_the_device(device: str, dtype: str) -> None:
+    assert default_dtype(torch.device(device)) == getattr(torch, dtype)
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+@pytest.mark.parametrize("kls", [EvalConfig, TranscribeConfig])
+def test_recipes_take_the_type_that_the_command_line_takes(
+    kls: type[EvalConfig | TranscribeConfig], has_gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They took float32 on a GPU, where the command line took bfloat16."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert kls().model.dtype == (torch.bfloat16 if has_gpu else torch.float32)
