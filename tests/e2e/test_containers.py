@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import random
 import shutil
-import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +20,7 @@ import pytest
 import torch
 
 from tests.containers import Sound, onsets, write_container
+from tests.e2e.time_limits import time_limit
 from wavellama.audio.load import load_audio
 from wavellama.audio.stream import probe_duration
 from wavellama.audio.tracks import Selection
@@ -135,23 +133,10 @@ def _with(sound: Sound, **changes: object) -> Sound:
     return Sound(**{**sound.__dict__, **changes})
 
 
-@contextmanager
-def _time_limit(case: Case) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        pytest.fail(f"{case} takes longer than {MAX_SECS} s")
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, MAX_SECS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
 def _read(case: Case, path: Path) -> torch.Tensor | None:
     """Return the audio; None where damage leaves none."""
-    with _time_limit(case):
+    failure = pytest.fail.Exception(f"{case} takes longer than {MAX_SECS} s")
+    with time_limit(MAX_SECS, failure):
         try:
             probe_duration(path)
             return load_audio(path, Selection(case.track, case.channel))  # type: ignore[arg-type]

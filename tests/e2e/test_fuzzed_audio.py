@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.resources import files
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tests.e2e.damage import DAMAGES, SURELY_BAD
+from tests.e2e.time_limits import time_limit
 from wavellama.audio.chunks import cut_at_silence
 from wavellama.audio.load import load_audio
 from wavellama.audio.stream import probe_duration, stream_audio
@@ -159,23 +159,13 @@ class _Hang(BaseException):
     """Nothing that reads audio catches this."""
 
 
-@contextmanager
-def _time_limit(path: Path) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise _Hang(f"{path} takes longer than {MAX_SECS} s")
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, MAX_SECS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+def _limit(path: Path) -> AbstractContextManager[None]:
+    return time_limit(MAX_SECS, _Hang(f"{path} takes longer than {MAX_SECS} s"))
 
 
 def _outcome(read: Callable[[], Tensor], path: Path) -> Tensor | str:
     """Return the samples, or why there are none."""
-    with _time_limit(path):
+    with _limit(path):
         try:
             return read()
         except AudioError as error:
@@ -215,7 +205,7 @@ def test_every_file_is_read_or_reported(paths: list[Path]) -> None:
         _check_equal(loaded, streamed)
         cut = _outcome(lambda path=path: _cut(path), path)  # type: ignore[misc]
         assert isinstance(cut, Tensor) or cut == loaded
-        with _time_limit(path):
+        with _limit(path):
             probe_duration(path)
         counts[isinstance(loaded, Tensor)] += 1
         if path in alone:

@@ -160,11 +160,11 @@ def test_openai_asks_many_at_a_time(server: Server, pipeline: ASRInferencePipeli
         options = {"api_key": KEY, "base_url": f"{server.url}/v1", "max_retries": 0}
         async with openai.AsyncOpenAI(**options) as client:  # type: ignore[arg-type]
             create = client.audio.transcriptions.create
-            files = [as_file(clip(0.5 + 0.2 * (i % 3), i)) for i in range(8)]
+            files = [as_file(talk(1.5 + 0.5 * i)) for i in range(8)]
             replies = await asyncio.gather(*(create(file=file, model=CARD) for file in files))
         return [reply.text for reply in replies]
 
-    texts = [alone(pipeline, clip(0.5 + 0.2 * (i % 3), i)).text for i in range(8)]
+    texts = [alone(pipeline, talk(1.5 + 0.5 * i)).text for i in range(8)]
     assert asyncio.run(ask()) == texts
 
 
@@ -245,7 +245,7 @@ def test_clients_that_vanish_while_they_speak_cost_nobody_else(server: Server) -
     deadline = time.monotonic() + START_SECS
     while read_metric(server, "wavellama_websocket_connections_active"):
         assert time.monotonic() < deadline
-    assert server.client().audio.transcriptions.create(file=as_file(clip()), model=CARD).text
+    assert server.client().audio.transcriptions.create(file=as_file(talk(2.0)), model=CARD).text
 
 
 def test_a_message_beyond_measure_ends_its_session_alone(server: Server) -> None:
@@ -289,7 +289,7 @@ def test_clients_that_vanish_cost_nobody_else(server: Server) -> None:
         # As kill -9 does: what was received and not read makes the end a reset.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
-    assert server.client().audio.transcriptions.create(file=as_file(clip()), model=CARD).text
+    assert server.client().audio.transcriptions.create(file=as_file(talk(2.0)), model=CARD).text
     deadline = time.monotonic() + START_SECS
     while read_metric(server, "wavellama_requests_running"):
         assert time.monotonic() < deadline
@@ -312,13 +312,13 @@ def test_odd_requests_get_an_answer_or_none(server: Server) -> None:
             reply = connection.recv(4096)
             assert not reply or reply.split()[1] in (b"400", b"401", b"413", b"431")
             assert b"Traceback" not in reply
-    assert server.client().audio.transcriptions.create(file=as_file(clip()), model=CARD).text
+    assert server.client().audio.transcriptions.create(file=as_file(talk(2.0)), model=CARD).text
 
 
 def test_a_slow_upload_holds_nobody_up(server: Server) -> None:
     length = len(PART) + len(clip()) + 7
     with server.send(HEAD + f"Content-Length: {length}\r\n\r\n".encode() + PART) as connection:
-        assert server.client().audio.transcriptions.create(file=as_file(clip()), model=CARD).text
+        assert server.client().audio.transcriptions.create(file=as_file(talk(2.0)), model=CARD).text
         connection.sendall(clip() + b"\r\n--x--")
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from fairseq2.assets import AssetCard
+from fairseq2.data.tokenizers import load_tokenizer
 from fairseq2.nn import IncrementalStateBag
 from torch import Tensor
 from torch.nn import Module
@@ -27,6 +28,9 @@ from tests.fakes import (
 )
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, generate, load_model
 from wavellama.engine import Engine, EngineStepDecoder, KeyValueCache, Prefix, decoder
+from wavellama.errors import ConfigError
+from wavellama.pipeline.options import TranscribeOptions
+from wavellama.pipeline.recogniser import create_recogniser
 from wavellama.search.beam import BeamSearch, SearchOptions
 
 WAVEFORMS = make_waveforms([6000, 800, 3000])
@@ -149,3 +153,10 @@ def test_a_wrong_card_downloads_nothing(tmp_path: Path) -> None:
     }
     with pytest.raises(Exception, match="zzz"):
         load_model(AssetCard("wrong", fields))
+
+
+def test_a_draft_model_of_a_wrong_kind_downloads_nothing() -> None:
+    """It was fetched, and refused then."""
+    options = TranscribeOptions(draft_model="omniASR_LLM_300M")
+    with pytest.raises(ConfigError, match=r"300M is a Wav2Vec2LlamaModel, not a Wav2Vec2AsrModel"):
+        create_recogniser(tiny_model(), load_tokenizer("toy_tokenizer"), options)

@@ -53,6 +53,18 @@ def test_a_report_shows_texts_with_bars_and_lines_as_cells(tmp_path: Path) -> No
     assert "| eng_Latn | a\\|b | a b |  |" in text.splitlines()
 
 
+def test_a_report_says_what_wrote_the_texts(tmp_path: Path) -> None:
+    """The text of a CTC model was called that of a decoder."""
+    row = record("abc", "abx")
+    text = write_report([row], tmp_path)
+    assert text.startswith("# CTC model\n")
+    assert "| reference | CTC model |" in text
+    text = write_report([{**row, "score": -1.0, "ctc_hypothesis": "aby"}], tmp_path)
+    assert text.startswith("# Decoder\n")
+    assert "| reference | decoder | CTC head |" in text
+    assert "\n# CTC head\n" in text
+
+
 @pytest.mark.parametrize(
     ("text", "normalized"),
     [

@@ -62,7 +62,7 @@ def test_zero_shot_results_come_in_the_order_of_the_inputs() -> None:
 def test_a_language_that_was_given_is_not_detected_anew() -> None:
     pipeline = create_pipeline()
     clips: list[Any] = [{"waveform": noise(0.6, i), "sample_rate": RATE} for i in range(3)]
-    chosen = TranscribeOptions(languages=("eng_Latn", "fra_Latn"))
+    chosen = TranscribeOptions(languages=("eng_Latn", "fra_Latn"), no_speech_threshold=1.0)
     given = ["deu_Latn", None, "ita_Latn"]
     found = list(pipeline.stream_results(clips, chosen, lang=given))
     assert [found[0].language, found[2].language] == ["deu_Latn", "ita_Latn"]

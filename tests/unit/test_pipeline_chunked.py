@@ -35,6 +35,9 @@ MINI = Path(__file__).parents[2] / "assets/corpora/mini"
 
 SEARCH = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=12)
 
+EVERY_TEXT = TranscribeOptions(no_speech_threshold=1.0)
+"""For noise that stands for speech."""
+
 
 def clip(seconds: float, seed: int = 0) -> dict[str, Any]:
     return {"waveform": noise(seconds, seed), "sample_rate": RATE}
@@ -53,7 +56,7 @@ def pipeline() -> ASRInferencePipeline:
 def results(
     pipeline: ASRInferencePipeline, inputs: list[AudioInput], **options: Any
 ) -> list[Transcript]:
-    chosen = TranscribeOptions(**{"search": SEARCH, **options})
+    chosen = TranscribeOptions(**{"search": SEARCH, "no_speech_threshold": 1.0, **options})
     return list(pipeline.stream_results(inputs, chosen))
 
 
@@ -95,7 +98,7 @@ def test_what_a_transcript_tells(pipeline: ASRInferencePipeline) -> None:
 
 def test_long_audio_is_cut_into_windows_that_overlap(pipeline: ASRInferencePipeline) -> None:
     heard: list[float] = []
-    options = TranscribeOptions(search=SEARCH, vad=False, chunk_secs=2.0)
+    options = TranscribeOptions(search=SEARCH, vad=False, chunk_secs=2.0, no_speech_threshold=1.0)
     (transcript,) = pipeline.stream_results([clip(9.0)], options, on_progress=heard.append)
     assert len(heard) >= 6, "half a second in common"
     assert sum(heard) == pytest.approx(9.0), "what two windows have heard counts once"
@@ -136,7 +139,7 @@ def test_bad_inputs_are_told_after_the_last_transcript(
 ) -> None:
     bad = tmp_path / "bad.wav"
     bad.write_text("no audio")
-    transcripts = pipeline.stream_results([clip(0.5), bad, clip(0.6, 1)])
+    transcripts = pipeline.stream_results([clip(0.5), bad, clip(0.6, 1)], EVERY_TEXT)
     assert [next(transcripts).index, next(transcripts).index] == [0, 2]
     with pytest.raises(TranscriptionError, match=r"bad\.wav") as caught:
         next(transcripts)
@@ -152,7 +155,7 @@ def test_progress_is_the_audio_that_is_done_silences_included(
     heard: list[float] = []
     silence, word = torch.zeros(2 * RATE), load_audio(speech()[0])
     spoken = {"waveform": torch.cat([silence, word, silence]), "sample_rate": RATE}
-    options = TranscribeOptions(search=SEARCH, vad=vad)
+    options = TranscribeOptions(search=SEARCH, vad=vad, no_speech_threshold=1.0)
     transcripts = pipeline.stream_results([clip(0.5), spoken], options, on_progress=heard.append)
     assert sum(transcript.duration for transcript in transcripts) == pytest.approx(sum(heard))
     assert sum(heard) > 4.5
@@ -160,7 +163,7 @@ def test_progress_is_the_audio_that_is_done_silences_included(
 
 def test_audio_is_read_when_it_is_needed(pipeline: ASRInferencePipeline, tmp_path: Path) -> None:
     late = tmp_path / "late.wav"
-    options = TranscribeOptions(search=SEARCH, batch_secs=1.0)
+    options = TranscribeOptions(search=SEARCH, batch_secs=1.0, no_speech_threshold=1.0)
     transcripts = pipeline.stream_results([*(clip(1.0, i) for i in range(8)), late], options)
     next(transcripts)
     soundfile.write(late, noise(0.5), RATE)
@@ -254,5 +257,7 @@ def test_audio_that_comes_once_cannot_be_normalised_as_a_whole_by_streaming_mode
 def test_the_search_is_that_of_the_pipeline_with_as_many_beams_as_are_needed(nbest: int) -> None:
     pipeline = create_pipeline()
     assert pipeline.beam_search_config.nbest == 2
-    (transcript,) = pipeline.stream_results(clip(0.7), TranscribeOptions(nbest=nbest))
+    (transcript,) = pipeline.stream_results(
+        clip(0.7), TranscribeOptions(nbest=nbest, no_speech_threshold=1.0)
+    )
     assert len(transcript.segments[0].alternatives) == nbest

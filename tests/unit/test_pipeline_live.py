@@ -40,7 +40,8 @@ def speech() -> Tensor:
 
 
 def options(**changes: object) -> TranscribeOptions:
-    fields = {"search": SEARCH, "normalization": "causal", "update_secs": 0.5, **changes}
+    fields = {"search": SEARCH, "normalization": "causal", "update_secs": 0.5}
+    fields |= {"no_speech_threshold": 1.0, **changes}  # noise stands for speech
     return TranscribeOptions(**fields)  # type: ignore[arg-type]
 
 

@@ -41,7 +41,9 @@ class ElsewhereScribe:
 def test_another_thread_writes_the_same(case: str, word_timestamps: bool) -> None:
     pipeline = create_pipeline(case)
     chunk_secs = None if case == "streaming" else 2.0
-    options = TranscribeOptions(chunk_secs=chunk_secs, word_timestamps=word_timestamps)
+    options = TranscribeOptions(
+        chunk_secs=chunk_secs, word_timestamps=word_timestamps, no_speech_threshold=1.0
+    )
     (expected,) = pipeline.stream_results(LONG, options)
     assert expected.text
     settled: list[str] = []
@@ -63,7 +65,7 @@ def test_another_thread_writes_the_same(case: str, word_timestamps: bool) -> Non
 
 def test_live_audio_is_written_by_the_scribe_of_the_plan() -> None:
     pipeline = create_pipeline("streaming")
-    options = TranscribeOptions()
+    options = TranscribeOptions(no_speech_threshold=1.0)
     audio = torch.from_numpy(noise(3.0))
     expected = pipeline.live(options)
     expected.feed(audio)
@@ -85,7 +87,8 @@ def test_what_overlaps_the_next_window_is_not_settled() -> None:
     def note(job: Job, secs: float) -> None:
         texts.append("".join(segment.text for segment in settled_segments(job)))
 
-    plan = pipeline.plan(TranscribeOptions(vad=False, chunk_secs=1.0, batch_secs=1.0))
+    options = TranscribeOptions(vad=False, chunk_secs=1.0, batch_secs=1.0, no_speech_threshold=1.0)
+    plan = pipeline.plan(options)
     (job,) = plan.run(note).run(pipeline.inputs([LONG], None, None))
     assert len(set(texts)) > 2
     final = "".join(segment.text for segment in to_transcript(job).segments)

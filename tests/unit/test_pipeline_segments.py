@@ -15,6 +15,7 @@ from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job
 from wavellama.pipeline.recogniser import Recognition
 from wavellama.pipeline.segments import SegmentBuilder, to_transcript
+from wavellama.pipeline.silence import SilenceRule
 from wavellama.search.types import Hypothesis
 from wavellama.transcript.calibration import Confidence
 from wavellama.transcript.types import Segment, Transcript
@@ -66,7 +67,9 @@ def test_the_language_is_that_of_most_of_the_time() -> None:
 
 
 def build(tokens: list[int], logprobs: list[float], finished: bool = True) -> Segment:
-    builder = SegmentBuilder(load_tokenizer("toy_tokenizer"), 1, Confidence(), EvenTimer())
+    builder = SegmentBuilder(
+        load_tokenizer("toy_tokenizer"), 1, Confidence(), SilenceRule(1.0, 0.0), EvenTimer()
+    )
     regions = (SpeechRegion(RATE + 400, RATE + 8_000, 0.9),)
     chunk = Chunk(torch.zeros(RATE), RATE, regions, 0.9)
     clip = Clip(Job(Input(0, "a.wav")), 0, chunk)

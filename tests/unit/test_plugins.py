@@ -98,3 +98,22 @@ def test_a_broken_recipe_is_named_when_it_is_asked_for() -> None:
 
 def test_what_is_imported_is_the_object_itself() -> None:
     assert load_object("class", "it", "wavellama:Format") is Format
+
+
+def test_two_packages_with_one_name_are_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "more"
+    folder.mkdir()
+    install(folder, {}, "[wavellama.formats]\nshout = other:LOUD\nill = theirs_bad:FORMAT\n")
+    (info,) = folder.glob("*.dist-info")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
+    info.rename(folder / "others-1.0.dist-info")
+    monkeypatch.syspath_prepend(str(folder))
+    used, again = (registered("wavellama.formats")["shout"] for _ in range(2))
+    assert used == again
+    (record,) = caplog.records
+    assert "register shout in wavellama.formats" in record.getMessage()
+    assert "theirs_good:SHOUTED of theirs" in record.getMessage()
+    assert "other:LOUD of others" in record.getMessage()
+    assert used in record.getMessage().split(" and ")[1]

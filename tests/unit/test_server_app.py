@@ -18,6 +18,7 @@ from starlette.types import Message
 from tests.servers import MODEL, TRANSCRIPTIONS, clip, events_of, serving, shared_pipeline, talk
 from tests.unit.test_server_transcriptions import INVALID, error_of, post, sum_of
 from wavellama.errors import ConfigError
+from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.scribes import ClipScribe
 from wavellama.server.state import ServerConfig
 
@@ -273,7 +274,8 @@ def test_metrics_count_requests_audio_and_tokens() -> None:
     assert sum_of(text, f'wavellama_requests_total{{{requests}"400"') == 1
     assert sum_of(text, 'wavellama_requests_total{endpoint="other"') == 1
     assert sum_of(text, "wavellama_audio_seconds_total") == pytest.approx(1.0)
-    (first, second) = shared_pipeline().stream_results([clip(0.5), clip(0.5, 1)])
+    chosen = TranscribeOptions(no_speech_threshold=1.0)
+    (first, second) = shared_pipeline().stream_results([clip(0.5), clip(0.5, 1)], chosen)
     num_tokens = sum(len(one.tokens) for t in (first, second) for one in t.segments)
     assert sum_of(text, "wavellama_tokens_generated_total") == num_tokens
     assert sum_of(text, "wavellama_real_time_factor_count") == 2

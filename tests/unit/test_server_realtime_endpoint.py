@@ -18,7 +18,7 @@ from torchaudio.functional import resample
 
 from tests.servers import MODEL, clip, serving, wav
 from tests.servers import talk as talk_file
-from tests.unit.test_pipeline_inference import RATE, create_pipeline, noise
+from tests.unit.test_pipeline_inference import RATE, create_pipeline
 from tests.unit.test_pipeline_live import speech
 from tests.unit.test_server_transcriptions import alone, post, sum_of
 from wavellama.server.realtime.settings import TENTATIVE
@@ -249,7 +249,7 @@ def test_a_model_that_streams_tells_text_while_somebody_speaks() -> None:
 
 @pytest.mark.parametrize("rate", [24_000, 16_000])
 def test_what_a_client_commits_has_the_text_of_its_file(client: TestClient, rate: int) -> None:
-    samples = torch.from_numpy(noise(0.7))
+    samples = speech()[: 2 * RATE]
     with talking(client) as talk:
         talk.read("session.created")
         talk.update(
@@ -290,7 +290,7 @@ def test_too_little_audio_is_no_item(client: TestClient) -> None:
 
 def test_audio_waits_while_other_things_are_told(client: TestClient) -> None:
     """100 ms are enough, though a resampler holds the last of them back."""
-    samples = torch.from_numpy(noise(0.1))
+    samples = speech()[RATE : RATE + RATE // 10]
     with talking(client) as talk:
         talk.read("session.created")
         talk.update(turn_detection=None)

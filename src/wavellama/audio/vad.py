@@ -28,7 +28,7 @@ from wavellama.audio.regions import (
 )
 from wavellama.errors import ConfigError
 
-__all__ = ["SpeechDetector", "SpeechRegion", "VadOptions", "detect_speech"]
+__all__ = ["SpeechDetector", "SpeechRegion", "VadOptions", "detect_speech", "speech_peak"]
 
 CONTEXT_SAMPLES: Final = 64
 """What a window sees of the one before it."""
@@ -38,6 +38,9 @@ MAX_WINDOWS: Final = 256
 
 WIDTH: Final = 128
 """Of the network."""
+
+SPEECH_LEVEL: Final = 0.05
+"""The root mean square (-26 dB) that ``speech_peak`` gives its audio."""
 
 State: TypeAlias = "tuple[Tensor, Tensor]"
 
@@ -97,6 +100,17 @@ def detect_speech(
     detector = SpeechDetector(options)
     regions = (*detector.feed(waveform), *detector.finish())
     return regions, mean_probability(regions)
+
+
+def speech_peak(waveform: Tensor) -> float:
+    """Return how probable speech is in the window where it is likeliest, however quiet the audio.
+
+    :param waveform: 16 kHz, mono. *Shape:* (T), not empty.
+    """
+    centred = waveform - waveform.mean()
+    scaled = centred * (SPEECH_LEVEL / centred.std(correction=0).clamp(min=1e-9))
+    probability = _WindowProbability()
+    return max(*probability.feed(scaled), *probability.finish(), 0.0)
 
 
 # The network

@@ -207,6 +207,7 @@ def load_model(
     device: Device | str | None = None,
     dtype: torch.dtype | None = None,
     mmap: bool = False,
+    kind: type[Module] = Module,
 ) -> Module:
     """Load the model of a card, or of a training run, with fairseq2's ``load_model``.
 
@@ -216,13 +217,18 @@ def load_model(
     :param device: where the weights go; by default torch's default device.
     :param dtype: the type of the weights; by default torch's default type.
     :param mmap: whether to map the checkpoint into memory; those of speech models always are.
+    :param kind: what the model has to be, which is found out before its checkpoint is fetched.
     :raises UnknownNameError: there is no such card; the error names near ones.
     :raises ConfigError: the directory holds no run with a checkpoint, or the card names no
-        checkpoint, or one that nothing can fetch.
+        checkpoint, or one that nothing can fetch; or the model is of another kind.
     :raises CheckpointError: the checkpoint is missing, cannot be downloaded, is damaged, or is of
         another model.
     :raises AssetCardError: another field of the card (family, architecture, configuration, path) is
         missing or wrong.
     :raises AssetMetadataError: the ``model.yaml`` of the run, or a score beside it, cannot be read.
     """
-    return find_model(card).load(device=device, dtype=dtype, mmap=mmap)
+    source = find_model(card)
+    if not issubclass(source.family.kls, kind):
+        name = card if isinstance(card, str) else card.name
+        raise ConfigError(f"{name} is a {source.family.kls.__name__}, not a {kind.__name__}.")
+    return source.load(device=device, dtype=dtype, mmap=mmap)

@@ -54,6 +54,11 @@ class StreamState:
     num_segments: int = 0
     """The segments that were decoded."""
 
+    def forget_text(self) -> None:
+        """Let the last segment have no text: nobody spoke."""
+        if self.past:
+            self.past.append(self.past.pop()._replace(tokens=[]))
+
 
 @final
 class StreamDecoder:

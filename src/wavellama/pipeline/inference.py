@@ -45,6 +45,7 @@ from wavellama.pipeline.recogniser import (
 )
 from wavellama.pipeline.scribes import ClipScribe, StreamScribe
 from wavellama.pipeline.segments import SegmentBuilder, to_transcript
+from wavellama.pipeline.silence import SilenceRule
 from wavellama.pipeline.streaming_models import StreamedRun
 from wavellama.pipeline.word_times import create_word_timer
 from wavellama.transcript.calibration import Confidence
@@ -104,7 +105,9 @@ class ASRInferencePipeline:
     def transcribe(
         self, inp: AudioInput | Iterable[AudioInput], *, lang: Langs = None, batch_size: int = 2
     ) -> list[str]:
-        """Return the text of each input, in the order of the inputs.
+        """Return the text of each input, in the order of the inputs, as the model writes it.
+
+        Models write something of silence and noise, too; ``stream_results`` drops it.
 
         :param inp: one input or any iterable of them: paths, encoded bytes, binary files, or
             mappings with ``waveform`` and ``sample_rate``.
@@ -212,7 +215,7 @@ class ASRInferencePipeline:
     def _texts(self, inputs: Sequence[Input], batch_size: int) -> list[str]:
         """Return the texts of all inputs, clips of which are decoded ``batch_size`` at a time."""
         batching = Batching(max_rows=check_value("batch_size", batch_size, int, low=1))
-        plan = self.plan(TranscribeOptions())
+        plan = self.plan(TranscribeOptions(no_speech_threshold=1.0))
         if isinstance(plan, ClipPlan):
             plan = replace(plan, batching=batching)
         run = plan.run(lambda job, secs: None)
@@ -243,7 +246,8 @@ class ASRInferencePipeline:
     def _create_builder(self, options: TranscribeOptions) -> SegmentBuilder:
         model, tokenizer = self.model, self.tokenizer
         timer = create_word_timer(model, tokenizer, options) if options.word_timestamps else None
-        return SegmentBuilder(tokenizer, options.nbest, self._confidence, timer)
+        silence = SilenceRule(options.no_speech_threshold, options.logprob_threshold)
+        return SegmentBuilder(tokenizer, options.nbest, self._confidence, silence, timer)
 
     def inputs(
         self, audio: Sequence[AudioInput], lang: Langs, examples: Examples | None

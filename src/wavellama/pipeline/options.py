@@ -103,6 +103,28 @@ class TranscribeOptions:
     """Whether to look for speech and cut between it (True) or to cut every ``chunk_secs`` with an
     overlap (False); by default speech is looked for, and audio that is short enough is not cut."""
 
+    no_speech_threshold: float = option(
+        0.6,
+        "search",
+        "no text where silence is more probable ({:g}; 1: every text stays)",
+        metavar="P",
+        low=0.0,
+        high=1.0,
+    )
+    """A piece has no text if it is more probable than this that nobody speaks in it, and the model
+    is not sure of the text either (``logprob_threshold``); 1: every text stays."""
+
+    logprob_threshold: float = option(
+        -1.0,
+        "search",
+        "there, a text stays from this mean log-probability on ({:g})",
+        metavar="L",
+        low=-100.0,
+        high=0.0,
+    )
+    """The mean log-probability of its tokens from which on a text is sure enough to stay, unless
+    it is nearly certain (0.9) that nobody speaks."""
+
     chunk_secs: float | None = option(
         None, "search", "longest piece", metavar="S", low=1.0, high=600.0
     )

@@ -232,7 +232,9 @@ def _load_draft_model(
     if options.draft_model is None:
         return None
     weight = model.encoder_proj.weight
-    other = load_model(options.draft_model, device=weight.device, dtype=weight.dtype).eval()
+    other = load_model(
+        options.draft_model, device=weight.device, dtype=weight.dtype, kind=Wav2Vec2AsrModel
+    ).eval()
     if not isinstance(other, Wav2Vec2AsrModel):
         raise ConfigError(
             f"{options.draft_model} is a {type(other).__name__}; a draft takes a CTC model."

@@ -81,7 +81,11 @@ class StreamScribe:
         clips = [row.clip for row in rows]
         for clip in clips:
             clip.job.add_secs("recognition", share)
-        return _build_all(self._builder, clips, results, self._recogniser.dtype)
+        written = _build_all(self._builder, clips, results, self._recogniser.dtype)
+        for row, segment in zip(rows, written, strict=True):
+            if isinstance(segment, Segment) and not segment.tokens:
+                row.state.forget_text()
+        return written
 
     def _decode(self, rows: list[StreamRow]) -> list[Recognition]:
         results = self._recogniser.decode(

@@ -16,6 +16,7 @@ from wavellama.decoding.token_texts import word_token_spans
 from wavellama.pipeline.jobs import Clip, Job
 from wavellama.pipeline.overlap import join_windows
 from wavellama.pipeline.recogniser import Recognition
+from wavellama.pipeline.silence import SilenceRule
 from wavellama.pipeline.word_times import WordTimer
 from wavellama.search.types import Hypothesis
 from wavellama.text.words import needs_space, split_words
@@ -29,14 +30,20 @@ class SegmentBuilder:
     """Turns hypotheses into segments with times."""
 
     def __init__(
-        self, tokenizer: Tokenizer, nbest: int, confidence: Confidence, timer: WordTimer | None
+        self,
+        tokenizer: Tokenizer,
+        nbest: int,
+        confidence: Confidence,
+        silence: SilenceRule,
+        timer: WordTimer | None,
     ) -> None:
         """
         :param nbest: how many alternatives a segment has; with 1 it has none.
+        :param silence: which texts are dropped, since nobody speaks.
         :param timer: finds the times of words; None leaves them out.
         """
         self._decode, self._nbest = tokenizer.create_decoder(), nbest
-        self._confidence, self._timer = confidence, timer
+        self._confidence, self._silence, self._timer = confidence, silence, timer
 
     def build(self, clip: Clip, recognition: Recognition) -> Segment:
         """Return the segment of a clip, with times from the beginning of the input."""
@@ -58,6 +65,8 @@ class SegmentBuilder:
             language_probability=recognition.language_probability,
             stop_reason=best.stop_reason,
         )
+        with clip.job.timed("audio"):
+            segment = self._silence.apply(segment, clip.chunk)
         if self._timer is None:
             return segment
         with clip.job.timed("alignment"):

@@ -54,7 +54,8 @@ def write_report(records: Sequence[Record], output_dir: Path) -> str:
     if not records:
         raise DataError("There is nothing to report: no utterance could be read.")
     sections, bars = [], {}
-    systems = {"hypothesis": ("Decoder", "report"), "ctc_hypothesis": ("CTC head", "report_ctc")}
+    first = _first_system(records)
+    systems = {"hypothesis": (first, "report"), "ctc_hypothesis": ("CTC head", "report_ctc")}
     for column, (title, name) in systems.items():
         if column in records[0]:
             report = create_report(records, column)
@@ -116,12 +117,18 @@ def _table(rates: Rates) -> str:
 def _examples(records: Sequence[Record]) -> str:
     """Show a few references beside what was recognised, spread over the records."""
     step = max(1, len(records) // NUM_EXAMPLES)
-    lines = ["# Examples", "", "| | reference | decoder | CTC head |", "|---|---|---|---|"]
+    first = "decoder" if _first_system(records) == "Decoder" else "CTC model"
+    lines = ["# Examples", "", f"| | reference | {first} | CTC head |", "|---|---|---|---|"]
     lines += [
         f"| {' | '.join(_cell(record.get(column)) for column in _COLUMNS)} |"
         for record in records[::step][:NUM_EXAMPLES]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _first_system(records: Sequence[Record]) -> str:
+    """Return what wrote the hypotheses: those of a decoder have a score."""
+    return "Decoder" if "score" in records[0] else "CTC model"
 
 
 def _cell(text: str | None) -> str:

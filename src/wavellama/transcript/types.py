@@ -61,7 +61,7 @@ class Segment:
     """How probable it is that a word of the segment is right, from 0 to 1."""
 
     no_speech_prob: float | None = None
-    """How probable it is that nobody speaks; None where no voice detection was made."""
+    """How probable it is that nobody speaks (``pipeline.silence``); None: nobody has looked."""
 
     language: str | None = None
     """The code of the language: the one that was given, or the one that was detected."""
