@@ -14,9 +14,10 @@ import pytest
 import soundfile
 
 from tests.unit.test_corpora_packages import make_deb
-from wavellama.corpora import debian_speech
+from wavellama.corpora import corpus as making
 from wavellama.corpora.convert import read_recording
-from wavellama.corpora.debian_speech import fetch_debian_speech
+from wavellama.corpora.corpus import fetch_corpus
+from wavellama.corpora.debian_speech import CORPUS
 from wavellama.corpora.packages import DEBIAN_SPEECH
 from wavellama.corpora.publish import link_or_copy
 from wavellama.data.manifest import read_manifest
@@ -87,7 +88,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def corpus(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("corpus")
-    assert fetch_debian_speech(out, packages)
+    assert fetch_corpus(CORPUS, out, packages)
     return out
 
 
@@ -135,7 +136,7 @@ SPLITS = ("train", "dev", "test", "test_unseen")
 
 def test_a_complete_corpus_is_left_alone(corpus: Path, tmp_path: Path) -> None:
     before = _contents(corpus)
-    assert not fetch_debian_speech(corpus, tmp_path / "no packages needed")
+    assert not fetch_corpus(CORPUS, corpus, tmp_path / "no packages needed")
     assert _contents(corpus) == before
 
 
@@ -144,7 +145,7 @@ def test_a_damaged_corpus_is_mended(corpus: Path, packages: Path) -> None:
     (corpus / "manifest.tsv").write_text("lost")
     next(corpus.rglob("*.flac")).write_bytes(b"lost")
     next(corpus.rglob("*_p-3.flac")).unlink()
-    assert fetch_debian_speech(corpus, packages)
+    assert fetch_corpus(CORPUS, corpus, packages)
     assert _contents(corpus) == before
 
 
@@ -153,11 +154,11 @@ def test_an_interrupted_corpus_is_completed(
     corpus: Path, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(debian_speech, stop, _interrupt)
+        patch.setattr(making, stop, _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            fetch_debian_speech(tmp_path, packages)
+            fetch_corpus(CORPUS, tmp_path, packages)
     assert not (tmp_path / "SHA256SUMS").exists()
-    assert fetch_debian_speech(tmp_path, packages)
+    assert fetch_corpus(CORPUS, tmp_path, packages)
     assert _contents(tmp_path) == _contents(corpus)
 
 

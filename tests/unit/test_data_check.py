@@ -12,6 +12,8 @@ import soundfile
 from sentencepiece import SentencePieceProcessor
 
 from wavellama.cli.data import add_data_parser
+from wavellama.corpora.command import CORPORA
+from wavellama.corpora.corpus import Corpus
 from wavellama.data.check import find_fault, language_statistics
 from wavellama.data.tokenizer import train_tokenizer
 from wavellama.data.utterance import Utterance
@@ -152,16 +154,33 @@ def test_tokenizer_of_nothing_is_an_error(tmp_path: Path) -> None:
         train_tokenizer([" "], tmp_path, "none")
 
 
+@pytest.mark.parametrize("name", list(CORPORA))
 def test_fetch_says_what_it_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[tuple[object, ...]] = []
 
-    def fetch(out: Path, packages: Path | None, *, keep_work: bool) -> bool:
-        calls.append((out, packages, keep_work))
+    def fetch(corpus: Corpus, out: Path, packages: Path | None, *, keep_work: bool) -> bool:
+        calls.append((len(corpus.packages) > 0, out, packages, keep_work))
         return True
 
-    monkeypatch.setattr("wavellama.corpora.debian_speech.fetch_debian_speech", fetch)
-    assert _run("fetch", "debian-speech", "--out", str(tmp_path)) == 0
-    assert calls == [(tmp_path, None, False)]
+    monkeypatch.setattr("wavellama.corpora.corpus.fetch_corpus", fetch)
+    assert _run("fetch", name, "--out", str(tmp_path)) == 0
+    assert calls == [(True, tmp_path, None, False)]
     assert "complete" in capsys.readouterr().out
+
+
+def test_fetch_lists_the_corpora(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _run("fetch", "--help")
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("amazon-queen", "debian-speech", "spoken-texts"))
+
+
+def test_options_of_a_corpus_belong_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (("debian-speech", "--seed", "1"), ("spoken-texts", "--utterances", "0")):
+        with pytest.raises(SystemExit):
+            _run("fetch", *arguments, "--out", str(tmp_path))
+    assert "--utterances" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command ``data``: fetch a corpus, check a data set, make a tokenizer, find word times."""
+"""The command ``data``: fetch, merge and check data sets, make a tokenizer, find word times."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from wavellama.cli.align import add_align_parser
+from wavellama.corpora.command import add_corpora_parsers
 
 if TYPE_CHECKING:
     from fairseq2.data.tokenizers import Tokenizer
@@ -24,23 +25,10 @@ def add_data_parser(subparsers: Subparsers) -> None:
     """Add the command with its sub-commands."""
     parser = subparsers.add_parser("data", help="fetch, check and tokenize speech data")
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
-    _add_fetch(commands)
+    add_corpora_parsers(commands)
     _add_check(commands)
     _add_tokenizer(commands)
     add_align_parser(commands)
-
-
-def _add_fetch(commands: Subparsers) -> None:
-    fetch = commands.add_parser(
-        "fetch", help="make a speech corpus from packages, without installing them"
-    )
-    fetch.add_argument("corpus", choices=["debian-speech"])
-    fetch.add_argument("--out", type=Path, required=True, metavar="DIR", help="its folder")
-    fetch.add_argument(
-        "--packages", type=Path, metavar="DIR", help="use the .deb files there, download nothing"
-    )
-    fetch.add_argument("--keep-work", action="store_true", help="keep packages and raw audio")
-    fetch.set_defaults(run=_run_fetch)
 
 
 def _add_check(commands: Subparsers) -> None:
@@ -64,15 +52,6 @@ def _add_tokenizer(commands: Subparsers) -> None:
     tokenizer.add_argument("--out", type=Path, required=True, metavar="DIR")
     tokenizer.add_argument("--name", default="char_tokenizer", help="its name (%(default)s)")
     tokenizer.set_defaults(run=_run_tokenizer)
-
-
-def _run_fetch(args: argparse.Namespace) -> int:
-    from wavellama.corpora.debian_speech import fetch_debian_speech
-
-    made = fetch_debian_speech(args.out, args.packages, keep_work=args.keep_work)
-    print(f"{args.out}: {'complete' if made else 'was complete; all checksums are right'}.")
-    print(f"Its licences stand in {args.out / 'LICENSES.txt'}, its sizes in stats.json.")
-    return 0
 
 
 def _run_check(args: argparse.Namespace) -> int:

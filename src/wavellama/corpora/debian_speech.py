@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from wavellama.corpora.asterisk import asterisk_clips, menardi_clips
-from wavellama.corpora.clean import clean
 from wavellama.corpora.clip import RawClip
-from wavellama.corpora.convert import convert_all
+from wavellama.corpora.corpus import Corpus
 from wavellama.corpora.fillets import fillets_clips
-from wavellama.corpora.packages import DEBIAN_SPEECH, download, find_packages, unpack_all
-from wavellama.corpora.publish import (
-    CHECKSUMS,
-    collect_licences,
-    damaged_files,
-    export_clips,
-    finish,
-    link_or_copy,
-    statistics,
-)
-from wavellama.corpora.split import split_clips
+from wavellama.corpora.packages import DEBIAN_SPEECH
 from wavellama.corpora.tuxpaint import tuxpaint_clips
-
-WORK: Final = ".work"
-"""Folder inside the corpus for packages and what is not finished; removed at the end."""
 
 LICENCES: Final = """\
 Licences of the recordings in this folder
@@ -51,26 +36,6 @@ The copyright files of the packages follow.
 """
 
 
-def fetch_debian_speech(
-    out: Path, packages: Path | None = None, *, keep_work: bool = False
-) -> bool:
-    """Make the corpus in ``out``; an interrupted or damaged one is completed.
-
-    ``packages`` is a folder with ``.deb`` files to use instead of downloading them. Returns False
-    if there was nothing to do, because all files have their checksums.
-
-    :raises DataError: packages are missing and cannot be downloaded, or damaged.
-    """
-    damaged = damaged_files(out)
-    if damaged != []:
-        for path in (*(damaged or ()), out / CHECKSUMS):
-            path.unlink(missing_ok=True)
-        _build(out, packages)
-    if not keep_work:
-        shutil.rmtree(out / WORK, ignore_errors=True)
-    return damaged != []
-
-
 def debian_clips(root: Path) -> Iterator[RawClip]:
     """Yield all clips from the unpacked packages below ``root``."""
     yield from asterisk_clips(root)
@@ -79,21 +44,5 @@ def debian_clips(root: Path) -> Iterator[RawClip]:
     yield from fillets_clips(root)
 
 
-def _build(out: Path, packages: Path | None) -> None:
-    work = out / WORK
-    debs = _find_or_download(packages, work / "packages")
-    root = work / "unpacked"
-    unpack_all(debs, root)
-    raw = list(debian_clips(root))
-    cleaned = clean(raw, convert_all(raw, work / "flac"))
-    parts = split_clips(cleaned.clips)
-    rows = export_clips(parts, out, ".flac", link_or_copy)
-    licences = collect_licences(DEBIAN_SPEECH, root, LICENCES)
-    finish(out, rows, licences, statistics(parts, cleaned, debs))
-
-
-def _find_or_download(packages: Path | None, cache: Path) -> dict[str, Path]:
-    if packages is None:
-        cache.mkdir(parents=True, exist_ok=True)
-        download(DEBIAN_SPEECH, cache)
-    return find_packages(DEBIAN_SPEECH, packages or cache)
+CORPUS: Final = Corpus(packages=DEBIAN_SPEECH, clips=debian_clips, licences=LICENCES)
+"""The corpus debian-speech."""

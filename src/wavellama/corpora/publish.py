@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -97,12 +98,14 @@ def statistics(
     }
 
 
-def collect_licences(packages: Sequence[str], root: Path, preface: str) -> str:
-    """Return ``preface`` and the copyright files of the unpacked packages below ``root``."""
+def collect_licences(notices: Mapping[str, Path], preface: str) -> str:
+    """Return ``preface`` and the notices of the packages; equal ones stand there once.
+
+    ``notices`` has the file of each, by the name that it gets.
+    """
     by_text: dict[str, list[str]] = {}
-    for name in packages:
-        text = (root / name / "usr/share/doc" / name / "copyright").read_text(encoding="utf-8")
-        by_text.setdefault(text, []).append(name)
+    for name, path in notices.items():
+        by_text.setdefault(_read_notice(path), []).append(name)
     rule = "=" * 78
     sections = (f"{rule}\n{', '.join(n)}\n{rule}\n\n{t}" for t, n in by_text.items())
     return "\n".join((preface, *sections))
@@ -111,6 +114,11 @@ def collect_licences(packages: Sequence[str], root: Path, preface: str) -> str:
 def _to_utterance(clip: Clip, audio: Path, split: str) -> Utterance:
     raw = clip.raw
     return Utterance(audio, clip.text, clip.duration, raw.lang, speaker=raw.speaker, split=split)
+
+
+def _read_notice(path: Path) -> str:
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
 
 
 def _sizes(clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
