@@ -11,7 +11,7 @@ unexport CONDA_PREFIX PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test test-slow test-browser check format demo demo-full constraints clean
+.PHONY: help setup test test-slow test-browser check format demo demo-train demo-full constraints clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; \
@@ -42,11 +42,14 @@ format: setup ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: setup ## train and evaluate on real speech in at most 20 minutes on 2 cores
-	@tools/demo.sh demo
+demo: setup ## hear, measure and finetune the model of the package, in 5 minutes on 2 cores
+	@tools/demo.sh
+
+demo-train: setup ## train a model from nothing on real speech, in at most 20 minutes on 2 cores
+	@tools/demo_train.sh demo
 
 demo-full: setup ## the same in five languages, in about two hours; fetches 377 MB
-	@tools/demo.sh demo_full
+	@tools/demo_train.sh demo_full
 
 constraints: setup ## choose anew the versions in constraints.txt (UPGRADE=--upgrade: the newest)
 	tools/constraints.sh $(UPGRADE)

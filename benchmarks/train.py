@@ -1,9 +1,9 @@
 """How fast training is, where its time goes, and whether it ever waits for data.
 
-``python benchmarks/train.py`` runs the stages of ``make demo`` for some steps each, by the real
-command line in one process with one thread, and prints for each the seconds of audio trained on per
-second and the share of the time spent waiting for data. Beside it: the seconds of audio per second
-that the reader alone delivers, and the operations that one training step spends its time in
+``python benchmarks/train.py`` runs the stages of ``make demo-train`` for some steps each, by the
+real command line in one process with one thread, and prints for each the seconds of audio trained
+on per second and the share of the time spent waiting for data. Beside it: the seconds of audio per
+second that the reader alone delivers, and the operations that one training step spends its time in
 (``--profile``). The last line is a JSON object.
 """
 

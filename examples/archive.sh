@@ -4,7 +4,7 @@
 # Start it again after an interruption: what is done is not done again.
 #   examples/archive.sh FOLDER OUT [MODEL]
 set -euo pipefail
-folder=$1 out=$2 model=${3:-runs/demo_joint}
+folder=$1 out=$2 model=${3:-wavellama_small}
 gpus=$({ nvidia-smi -L 2>/dev/null || true; } | wc -l)
 processes=${PROCESSES:-$((gpus > 0 ? gpus : 1))}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + processes - 1) / processes))}

@@ -16,7 +16,7 @@ PIECE = 1_600
 """Samples at a time: a tenth of a second."""
 
 
-def main(file: str, model: str = "runs/demo_joint", lang: str | None = None) -> None:
+def main(file: str, model: str = "wavellama_small", lang: str | None = None) -> None:
     pipeline = ASRInferencePipeline(model, dtype=torch.float32)
     session = pipeline.live(TranscribeOptions(lang=lang))
     audio = load_audio(file)

@@ -18,7 +18,7 @@ from wavellama.audio.load import load_audio
 from wavellama.units import SAMPLE_RATE
 
 
-def main(file: str, png: str, model: str = "runs/demo_joint", lang: str | None = None) -> None:
+def main(file: str, png: str, model: str = "wavellama_small", lang: str | None = None) -> None:
     pipeline = ASRInferencePipeline(model, dtype=torch.float32)
     options = TranscribeOptions(lang=lang, word_timestamps=True)
     (transcript,) = pipeline.stream_results(file, options)

@@ -14,7 +14,7 @@ from wavellama import ASRInferencePipeline, TranscribeOptions, TranscriptionErro
 from wavellama.pipeline.sources import find_files
 
 
-def main(folder: str, model: str = "runs/demo_joint", lang: str | None = None) -> int:
+def main(folder: str, model: str = "wavellama_small", lang: str | None = None) -> int:
     files = [file.path for file in find_files([Path(folder)])]
     pipeline = ASRInferencePipeline(model, dtype=torch.float32)
     options = TranscribeOptions(lang=lang, word_timestamps=True)

@@ -1,34 +1,53 @@
 #!/usr/bin/env bash
-# The demos: train a small model on recorded speech in three stages, evaluate it on sentences that
-# it has not heard, transcribe a few, and show what it wrote. A second call goes on where the first
-# one stopped.
-#   tools/demo.sh demo        Italian and Russian, from the corpus in the package
-#   tools/demo.sh demo_full   five languages, from Debian packages (data/debian-speech)
+# The demo: the model of the package writes down recordings and a sentence that is spoken on the spot, is measured on
+# others, learns from the corpus of the package for two minutes, and is measured again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-demo=${1:-demo}
 bin=.venv/bin
-processes=$(($(nproc) > 1 ? 2 : 1))
-export OMP_NUM_THREADS=1 FAIRSEQ2_NO_PROGRESS=1
+corpus=assets/corpora/mini
+out=runs/demo
+export FAIRSEQ2_NO_PROGRESS=1
+mkdir -p "$out"
 
-train() {
-  echo "== $1"
-  "$bin/python" -m torch.distributed.run --standalone --nproc-per-node "$processes" \
-    -m wavellama recipe asr train "$1" --no-rich >"runs/$1.log" 2>&1 ||
-    { tail -n 5 "runs/$1.log" >&2; exit 1; }
-  grep -o 'Score - Metric.*' "runs/$1.log" | tail -n 1
+# hear LANG FILE SAID: what was said, and what is recognised.
+hear() {
+  echo "said:       $3"
+  echo "recognised: $("$bin/wavellama" transcribe "$2" --lang "$1" 2>"$out/hear.log")"
 }
 
-mkdir -p runs
-if [ "$demo" = demo_full ]; then "$bin/wavellama" data fetch debian-speech --out data/debian-speech; fi
-for stage in ctc decoder joint; do train "${demo}_$stage"; done
-echo "== evaluation on held-out sentences"
-"$bin/wavellama" recipe asr eval "${demo}_eval" --model "runs/${demo}_joint" --no-rich 2>"runs/${demo}_eval.log"
-echo "== the same model on three recordings, by \`wavellama transcribe\`: what was said, what was recognised"
-corpus=$([ "$demo" = demo ] && echo assets/corpora/mini || echo data/debian-speech)
-awk -F '\t' 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
-  $column["split"] == "test" && $column["lang"] == "ita_Latn" && n++ < 3 {
-    print $column["audio"] "\t" $column["text"] }' "$corpus/manifest.tsv" >"runs/${demo}_files.tsv"
-mapfile -t files < <(cut -f 1 "runs/${demo}_files.tsv" | sed "s|^|$corpus/|")
-"$bin/wavellama" transcribe "${files[@]}" --model "runs/${demo}_joint" --lang ita_Latn --beam 5 |
-  cut -f 2- | paste <(cut -f 2 "runs/${demo}_files.tsv") - | sed 's/^/said:       /; s/\t/\nrecognised: /'
+# first SPLIT LANG: an utterance of the corpus, as FILE<tab>TEXT.
+first() {
+  awk -F '\t' -v split_="$1" -v lang="$2" 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
+    $column["split"] == split_ && $column["lang"] == lang && $column["duration"] > 3 {
+      print $column["audio"] "\t" $column["text"]; exit }' "$corpus/manifest.tsv"
+}
+
+# measure MODEL SPLIT: its error rates, by the search of its card and by its CTC head alone.
+measure() {
+  "$bin/wavellama" recipe asr eval small_eval --output-dir "$out/eval" --model "$1" --no-rich \
+    --config "dataset.valid_split=$2" >"$out/eval.log" 2>&1 || { tail -n 5 "$out/eval.log" >&2; exit 1; }
+  awk -F ' *[|] *' -v what="$1, $2" '/^# /{ search = substr($0, 3) } $2 == "all" && !(search in seen) {
+    seen[search]; printf "%-38s %-9s %s utterances, CER %s %%, WER %s %%\n", what, search, $3, $5, $6 }' "$out/eval/report.md"
+}
+
+echo "== recordings: two known voices, one that the model has never heard, one made now"
+for place in test:ita_Latn test:rus_Cyrl test_unseen:eng_Latn; do
+  IFS=$'\t' read -r file text < <(first "${place%:*}" "${place#*:}")
+  hear "${place#*:}" "$corpus/$file" "$text"
+done
+said="the old bridge was closed because the river had risen in the night"
+"$bin/python" tools/speak.py "$said" "$out/spoken.wav"
+hear eng_Latn "$out/spoken.wav" "$said"
+
+echo "== a sonnet, as subtitles with the times of its words (the first lines of $out/sonnet.vtt)"
+"$bin/wavellama" transcribe "$corpus/audio/sonnet.ogg" --lang eng_Latn --format vtt,json --output-dir "$out" 2>"$out/sonnet.log"
+head -n 11 "$out/sonnet.vtt"
+
+echo "== error rates: voices that the model knows, voices that it has never heard"
+for split in test test_unseen; do measure wavellama_small "$split"; done
+
+echo "== two minutes of training on $corpus, and the known voices again"
+"$bin/python" -m torch.distributed.run --standalone --nproc-per-node "$(($(nproc) > 1 ? 2 : 1))" \
+  -m wavellama recipe asr train small_finetune --no-rich >"$out/finetuned.log" 2>&1 ||
+  { tail -n 5 "$out/finetuned.log" >&2; exit 1; }
+measure runs/small_finetune test

@@ -45,7 +45,14 @@ CANNOT: Final[Mapping[str, str]] = {
 READERS: Final = {"CARD|RUN_DIR": "runs/demo_full_ctc", "IN OUT": "runs/demo_joint OUT.pt"}
 """What a reader is to fill in, where a folder of that name cannot stand for it."""
 
-RUNS: Final = ("demo_joint", "demo_full_joint", "demo_full_ctc", "debian_speech_13", "toy_train")
+RUNS: Final = (
+    "demo_joint",
+    "demo_full_joint",
+    "demo_full_ctc",
+    "debian_speech_13",
+    "toy_train",
+    "small_finetune",
+)
 
 LANGUAGES: Final = ("eng_Latn", "fra_Latn", "ita_Latn", "rus_Cyrl", "spa_Latn")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -84,7 +85,10 @@ def test_numbers_of_numpy_and_paths_are_taken(name: str, value: object, kept: ob
 @pytest.fixture(scope="module")
 def pipeline() -> ASRInferencePipeline:
     return ASRInferencePipeline(
-        None, model=golden_model("llm_asr_lid"), tokenizer=golden_tokenizer(), device="cpu"
+        None,
+        model=deepcopy(golden_model("llm_asr_lid")),
+        tokenizer=golden_tokenizer(),
+        device="cpu",
     )
 
 
@@ -111,7 +115,7 @@ def test_a_pipeline_names_an_argument_of_another_type(
 ) -> None:
     arguments: dict[str, Any] = {
         "model_card": None,
-        "model": golden_model("llm_asr_lid"),
+        "model": deepcopy(golden_model("llm_asr_lid")),
         "tokenizer": golden_tokenizer(),
         "device": "cpu",
         name: value,

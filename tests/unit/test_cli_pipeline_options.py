@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from wavellama.checkpoints.hub import find_model
 from wavellama.cli.main import create_parser
 from wavellama.cli.pipeline_options import create_pipeline, flags, to_options
+from wavellama.defaults import DEFAULT_MODEL
 from wavellama.errors import ConfigError
 from wavellama.options import declared, named
 from wavellama.pipeline.options import TranscribeOptions
@@ -18,10 +20,12 @@ from wavellama.pipeline.options import TranscribeOptions
 DEFAULTS = TranscribeOptions()
 
 
-def parse(*words: str, command: str = "transcribe") -> TranscribeOptions:
+def parse(
+    *words: str, command: str = "transcribe", model: str = "omniASR_LLM_300M"
+) -> TranscribeOptions:
     paths = ["a.wav"] if command == "transcribe" else []
     with named(flags()):
-        return to_options(create_parser().parse_args([command, *paths, "--model", "x", *words]))
+        return to_options(create_parser().parse_args([command, *paths, "--model", model, *words]))
 
 
 def test_nothing_said_is_what_python_does_by_default() -> None:
@@ -135,3 +139,12 @@ def test_every_field_has_an_option_but_those_of_python_alone() -> None:
     inner = {"length_norm", "repetition_guard", "compression_window", "compression_threshold"}
     inner.add("max_new_tokens")
     assert {name for name in missing if "." in name} == {f"search.{name}" for name in inner}
+
+
+def test_what_is_said_of_the_search_changes_that_of_the_card() -> None:
+    best = find_model(DEFAULT_MODEL).read_search()
+    assert best.ctc_weight > 0
+    assert parse("--beam", "7", model=DEFAULT_MODEL).search == replace(best, nbest=7)
+    alone = parse("--ctc-weight", "0", model=DEFAULT_MODEL).search
+    assert alone == replace(best, ctc_weight=0.0)
+    assert parse("--lang", "ita_Latn", model=DEFAULT_MODEL).search is None

@@ -154,7 +154,7 @@ def test_without_a_head_the_weight_changes_nothing_which_is_said_once(
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1])
 def test_a_weight_out_of_range_is_an_error(weight: float) -> None:
-    with pytest.raises(Exception, match="`ctc_weight` must lie in"):
+    with pytest.raises(Exception, match="`ctc_weight` must lie between"):
         generate(small_model(), ROWS.batch(), _config(weight))
 
 

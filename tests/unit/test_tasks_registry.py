@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from fairseq2.assets import get_asset_store
+from fairseq2.recipe.config import SupportsStructure
+from fairseq2.runtime.dependency import get_dependency_resolver
 from fairseq2.utils.structured import StandardValueConverter
 from fairseq2.utils.validation import StandardObjectValidator
 
@@ -23,6 +25,13 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _structure(config: Any) -> None:
+    """Let those sections finish what they read that need none of fairseq2's components."""
+    for section in (config.dataset, config):
+        if isinstance(section, SupportsStructure):
+            section.structure(get_dependency_resolver())
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_configuration_is_valid(name: str) -> None:
     content = _read(RECIPES[name])
@@ -30,6 +39,7 @@ def test_the_configuration_is_valid(name: str) -> None:
     converter = StandardValueConverter()
     default: Any = converter.unstructure(kls())
     config = converter.structure(merge(default, content), kls)
+    _structure(config)
     StandardObjectValidator().validate(config)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wavellama.cli.interrupt import ended_by_interrupt
+from wavellama.defaults import DEFAULT_MODEL
 from wavellama.errors import OptionError
 from wavellama.files import read_lines
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
@@ -19,6 +22,11 @@ from wavellama.transcript.options import WriterOptions
 if TYPE_CHECKING:
     from wavellama.pipeline.inference import ASRInferencePipeline
     from wavellama.pipeline.inputs import ContextExample
+
+_NOTICE: Final = (
+    f"Model: {DEFAULT_MODEL}, a small one of 13 languages; `wavellama asset list --kind model`"
+    " lists those of 1,600 that `--model` downloads (docs/models.md)."
+)
 
 DTYPES: Final = ("float32", "bfloat16", "float16")
 
@@ -59,9 +67,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        required=True,
+        default=DEFAULT_MODEL,
         metavar="CARD|DIR",
-        help="a model card, or the output directory of a training run",
+        help="a model card, or the output directory of a training run (%(default)s)",
     )
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, ...; default: a GPU if any")
     group.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, else float32")
@@ -94,9 +102,18 @@ def to_options(args: argparse.Namespace, **more: Any) -> TranscribeOptions:
     inner = [name for name in given if name.startswith(prefix)]
     if inner:
         fields = {name.removeprefix(prefix): given.pop(name) for name in inner}
-        fields.setdefault("nbest", given.get("nbest", 1))
-        given["search"] = Wav2Vec2LlamaBeamSearchConfig(**fields)
+        best = _best_search(args.model)
+        fields.setdefault("nbest", max(best.nbest, given.get("nbest", 1)))
+        given["search"] = replace(best, **fields)
     return TranscribeOptions(**given, **more)
+
+
+def _best_search(model: str) -> Wav2Vec2LlamaBeamSearchConfig:
+    """Return the search that the options of the command line change."""
+    with ended_by_interrupt():
+        from wavellama.checkpoints.hub import find_model
+
+    return find_model(model).read_search()
 
 
 def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
@@ -123,6 +140,8 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
     device = find_device(args.device) if args.device else default_device()
     dtype = getattr(torch, args.dtype) if args.dtype else default_dtype(device)
     _check_languages(args)
+    if args.model == DEFAULT_MODEL:
+        print(_NOTICE, file=sys.stderr)
     return ASRInferencePipeline(args.model, device=device, dtype=dtype)
 
 

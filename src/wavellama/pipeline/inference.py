@@ -17,6 +17,7 @@ from torch.nn import Module
 from wavellama.audio.load import AudioInput, load_audio, normalize
 from wavellama.batch import Example
 from wavellama.checkpoints.hub import ModelSource, check_recognises, find_model
+from wavellama.defaults import DEFAULT_MODEL
 from wavellama.errors import AudioError, BatchError, ConfigError, TranscriptionError
 from wavellama.model.frames import frame_grid, room_for_audio
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -64,7 +65,7 @@ class ASRInferencePipeline:
 
     def __init__(
         self,
-        model_card: str | Path | None,
+        model_card: str | Path | None = None,
         *,
         model: Module | None = None,
         tokenizer: Tokenizer | None = None,
@@ -74,7 +75,7 @@ class ASRInferencePipeline:
     ) -> None:
         """
         :param model_card: the card of model and tokenizer, or the output directory of a training
-            run; needed unless ``model`` and ``tokenizer`` are given.
+            run; by default that of the package, unless ``model`` or ``tokenizer`` is given.
         :param model: a loaded model; it is moved to ``device`` and cast to ``dtype``.
         :param tokenizer: a loaded tokenizer.
         :param device: where to run; by default a GPU where there is one.
@@ -87,7 +88,7 @@ class ASRInferencePipeline:
         check_value("beam_search_config", beam_search_config, *kinds)
         check_dtype(dtype)
         self.device = find_device(device) if device is not None else default_device()
-        source = None if model_card is None else find_model(model_card)
+        source = _find_source(model_card, has_parts=model is not None or tokenizer is not None)
         if model is None:
             source = _needed(source)
             check_recognises(source.family.kls)  # before its checkpoint is downloaded
@@ -302,6 +303,13 @@ def _check(options: TranscribeOptions | None) -> TranscribeOptions:
     """Return the options, or the default ones."""
     check_value("options", options, TranscribeOptions, NoneType)
     return options or TranscribeOptions()
+
+
+def _find_source(name: str | Path | None, has_parts: bool) -> ModelSource | None:
+    """Return where the model comes from: the one of the package if nothing is given."""
+    if name is None:
+        return None if has_parts else find_model(DEFAULT_MODEL)
+    return find_model(name)
 
 
 def _needed(source: ModelSource | None) -> ModelSource:

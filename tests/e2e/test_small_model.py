@@ -1,0 +1,138 @@
+"""The model of the package on recorded human speech: what it writes, when, live and in pieces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from statistics import median
+from typing import Final
+
+import pytest
+import torch
+
+from tests.e2e.forked import run_forked
+from tests.e2e.test_transcribe import MINI
+from wavellama import ASRInferencePipeline, TranscribeOptions, align
+from wavellama.audio.load import load_audio
+from wavellama.data.manifest import read_manifest
+from wavellama.data.utterance import Utterance
+from wavellama.defaults import DEFAULT_MODEL
+from wavellama.metrics.error_rates import count_edits
+from wavellama.text.normalize import normalize_text
+from wavellama.units import SAMPLE_RATE, seconds_to_samples
+
+SONNET: Final = MINI / "audio/sonnet.ogg"
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> ASRInferencePipeline:
+    return ASRInferencePipeline(dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[Utterance]:
+    return read_manifest(MINI / "manifest.tsv").utterances
+
+
+def _cer(pairs: Iterable[tuple[str, str]]) -> float:
+    """Return the share of characters that are wrong, of (reference, hypothesis)."""
+    edits = [count_edits(normalize_text(said), normalize_text(heard)) for said, heard in pairs]
+    return sum(edit.char_edits for edit in edits) / sum(edit.num_chars for edit in edits)
+
+
+def _sonnet_text() -> str:
+    lines = read_manifest(MINI / "manifest.tsv").utterances
+    return " ".join(line.text for line in lines if line.split == "sonnet")
+
+
+def _audio(utterance: Utterance) -> dict[str, object]:
+    samples = load_audio(utterance.audio)
+    begin = seconds_to_samples(utterance.offset or 0.0)
+    part = samples[begin : begin + seconds_to_samples(utterance.duration)]
+    return {"waveform": part, "sample_rate": SAMPLE_RATE}
+
+
+def _recognise(pipeline: ASRInferencePipeline, clips: list[Utterance]) -> float:
+    texts = pipeline.transcribe(
+        [_audio(clip) for clip in clips], lang=[clip.lang for clip in clips], batch_size=8
+    )
+    return _cer(zip((clip.text for clip in clips), texts, strict=True))
+
+
+@pytest.mark.parametrize(("lang", "bound"), [("ita_Latn", 0.14), ("rus_Cyrl", 0.14)])
+def test_other_sentences_of_known_voices(
+    pipeline: ASRInferencePipeline, corpus: list[Utterance], lang: str, bound: float
+) -> None:
+    clips = [clip for clip in corpus if (clip.split, clip.lang) == ("test", lang)]
+    assert len(clips) == 29
+    assert _recognise(pipeline, clips) < bound
+
+
+def test_voices_that_it_has_never_heard(
+    pipeline: ASRInferencePipeline, corpus: list[Utterance]
+) -> None:
+    clips = [clip for clip in corpus if clip.split in ("test_unseen", "sonnet")]
+    assert len(clips) == 26
+    assert _recognise(pipeline, clips) < 0.20
+
+
+def test_a_recording_in_one_piece_or_in_many(pipeline: ASRInferencePipeline) -> None:
+    said = _sonnet_text()
+    options = TranscribeOptions(lang="eng_Latn", word_timestamps=True)
+    (whole,) = pipeline.stream_results(SONNET, options)
+    assert _cer([(said, whole.text)]) < 0.22
+    assert whole.duration == pytest.approx(53.0, abs=1.0)
+    words = [word for segment in whole.segments for word in segment.words]
+    assert len(words) == pytest.approx(len(said.split()), rel=0.15)
+    starts = [word.start for word in words]
+    assert starts == sorted(starts)
+    assert all(word.start <= word.end for word in words)
+
+
+def test_live_text_is_that_of_the_file(pipeline: ASRInferencePipeline) -> None:
+    options = TranscribeOptions(lang="eng_Latn")
+    session = pipeline.live(replace(options, update_secs=3600.0))  # nothing tentative
+    for piece in torch.split(load_audio(SONNET), SAMPLE_RATE // 10):
+        session.feed(piece)
+    session.finish()
+    (whole,) = pipeline.stream_results(SONNET, options)
+    said = _sonnet_text()
+    assert abs(_cer([(said, session.text)]) - _cer([(said, whole.text)])) < 0.05
+
+
+def test_lines_begin_where_they_are_said(
+    pipeline: ASRInferencePipeline, corpus: list[Utterance]
+) -> None:
+    lines = [clip for clip in corpus if clip.split == "sonnet"]
+    model, tokenizer = pipeline.model, pipeline.tokenizer
+    words = align(model, tokenizer, SONNET, " ".join(line.text for line in lines), "eng_Latn")
+    place, errors = 0, []
+    for line in lines:
+        # The known lines follow each other without gaps: each begins in the pause before it.
+        pause_begin = words[place - 1].end if place > 0 else words[0].start
+        errors.append(abs((pause_begin + words[place].start) / 2 - (line.offset or 0.0)))
+        place += len(line.text.split())
+    assert median(errors) <= 0.25
+
+
+def test_the_command_needs_nothing_but_a_file() -> None:
+    result = run_forked("transcribe", str(SONNET), "--format", "json")
+    assert result.returncode == 0, result.stderr
+    assert DEFAULT_MODEL in result.stderr
+    assert len(json.loads(result.stdout)["text"].split()) > 60
+
+
+def test_a_language_that_it_does_not_know_is_named() -> None:
+    result = run_forked("transcribe", str(SONNET), "--lang", "deu_Latn")
+    assert result.returncode == 2
+    assert "deu_Latn" in result.stderr
+
+
+def test_the_rows_of_a_batch_do_not_meet(
+    pipeline: ASRInferencePipeline, corpus: list[Utterance]
+) -> None:
+    clips = [clip for clip in corpus if clip.split in ("test_unseen", "sonnet")][::3]
+    inputs, langs = [_audio(clip) for clip in clips], [clip.lang for clip in clips]
+    alone = pipeline.transcribe(inputs, lang=langs, batch_size=1)
+    assert pipeline.transcribe(inputs, lang=langs, batch_size=len(inputs)) == alone
