@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, current_thread
+from time import sleep
 
 import pytest
 
@@ -71,6 +72,26 @@ def scheduler(batches: list[Batch]) -> Iterator[Scheduler]:
 @pytest.fixture
 def crowd(scheduler: Scheduler) -> Crowd:
     return Crowd(scheduler, ThreadPoolExecutor(32))
+
+
+def test_the_model_works_on_after_its_only_client_left(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wavellama.server.scheduler.LINGER_SECS", 0.3)
+    scribe, client = Recorder(), Client("a")
+    scribe.free.set()
+    with ThreadPoolExecutor(2) as pool:
+        left = pool.submit(scheduler.write, client, scribe, ["left"], [SAMPLE_RATE])
+        while not scheduler.num_waiting and not left.done():
+            pass
+        scheduler.drop(client)
+        sleep(0.6)  # the thread has lingered, and found nobody
+        stayed = pool.submit(scheduler.write, Client("a"), scribe, ["stayed"], [SAMPLE_RATE])
+        try:
+            assert stayed.result(10) == [Fault("stayed")]
+        finally:
+            scheduler.close()
+    assert isinstance(left.exception(), ClientGoneError)
 
 
 def test_clients_of_one_kind_share_batches(crowd: Crowd, batches: list[Batch]) -> None:

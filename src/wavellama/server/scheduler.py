@@ -140,7 +140,7 @@ class Scheduler:
     def _next(self) -> list[_Piece]:
         """Wait for pieces, and take some; none once the scheduler is closing."""
         with self._changed:
-            if not self._waiting:
+            while not self._waiting and not self._is_closing:  # all may leave while others linger
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
                 if not any(client.is_live for client in self._waiting):
                     self._changed.wait(LINGER_SECS)
