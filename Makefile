@@ -42,7 +42,7 @@ format: setup ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: setup ## hear, measure and finetune the model of the package, in 5 minutes on 2 cores
+demo: setup ## hear, measure and finetune the model of the package, in 3 minutes on 2 cores
 	@tools/demo.sh
 
 demo-train: setup ## train a model from nothing on real speech, in at most 20 minutes on 2 cores
