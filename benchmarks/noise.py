@@ -1,10 +1,10 @@
 """How noise changes the errors of a model.
 
 ``python benchmarks/noise.py CARD|RUN_DIR --data DIR --split test --snr 20 10 5`` transcribes the
-utterances of a split (every ``--every``-th of them), each with the language that it is in, as they
-are and with white noise of so many decibels below the speech. It prints the character error rates
-with intervals of 95 %, and the seconds of audio per second of one thread's processor time; the last
-line is a JSON object.
+utterances of a split (every ``--every``-th of them), each with the language that it is in unless
+``--untold``, as they are and with white noise of so many decibels below the speech. It prints the
+character error rates with intervals of 95 %, and the seconds of audio per second of one thread's
+processor time; the last line is a JSON object.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from time import process_time
 
@@ -20,21 +19,10 @@ import torch
 from torch import Tensor
 
 from wavellama import ASRInferencePipeline
-from wavellama.audio.load import load_audio
-from wavellama.data.manifest import read_manifest
-from wavellama.data.utterance import Utterance
+from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.metrics.error_rates import count_edits, score
 from wavellama.text.normalize import normalize_text
-from wavellama.units import SAMPLE_RATE, seconds_to_samples
-
-
-def read_speech(utterances: Sequence[Utterance]) -> list[Tensor]:
-    speech = []
-    for utterance in utterances:
-        begin = seconds_to_samples(utterance.offset or 0.0)
-        samples = load_audio(utterance.audio)[begin:]
-        speech.append(samples[: seconds_to_samples(utterance.duration)])
-    return speech
+from wavellama.units import SAMPLE_RATE
 
 
 def add_noise(speech: Tensor, snr: float, generator: torch.Generator) -> Tensor:
@@ -49,15 +37,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--split", default="test")
     parser.add_argument("--every", type=int, default=1, metavar="N")
-    parser.add_argument("--snr", type=float, nargs="+", default=[20, 10, 5], metavar="DB")
+    parser.add_argument("--snr", type=float, nargs="*", default=[20, 10, 5], metavar="DB")
+    parser.add_argument("--untold", action="store_true", help="do not tell the language")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    manifest = read_manifest(args.data / "manifest.tsv").utterances
-    utterances = [one for one in manifest if one.split == args.split][:: args.every]
+    dataset = open_manifest_dataset(ManifestDatasetConfig(path=args.data))
+    utterances = list(dataset.utterances(args.split))[:: args.every]
     utterances.sort(key=lambda one: one.duration)
     pipeline = ASRInferencePipeline(args.model, device="cpu", dtype=torch.float32)
-    speech, langs = read_speech(utterances), [one.lang for one in utterances]
+    speech = [dataset.read_audio(one) for one in utterances]
+    langs = None if args.untold else [one.lang for one in utterances]
     figures: dict[str, object] = {}
     for snr in [math.inf, *args.snr]:
         generator = torch.Generator().manual_seed(args.seed)

@@ -14,9 +14,8 @@ import soundfile
 import torch
 from torchaudio.functional import resample
 
-from tests.e2e.runs import write_golden_card
+from tests.e2e.runs import write_golden_model
 from tests.e2e.test_serve import CARD, KEY, Server, alone
-from tests.fakes import golden_case
 from tests.servers import talk
 from tests.unit.test_pipeline_inference import RATE
 from tests.unit.test_pipeline_live import speech
@@ -45,8 +44,7 @@ WAIT_SECS: Final = 60
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    torch.save({"model": dict(golden_case("llm_asr_lid").state_dict)}, folder / "good.pt")
-    write_golden_card(folder, CARD, "good.pt")
+    write_golden_model(folder, CARD)
     (folder / "talk.wav").write_bytes(talk())
     (folder / "bad.wav").write_bytes(b"no audio")
     samples = resample(speech()[: 12 * RATE], RATE, 48_000)

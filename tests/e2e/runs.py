@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from tests.fakes import golden_case
+from tests.fakes import GOLDEN, golden_case
 
 Runner: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 """``run_cli``, or ``tests.e2e.forked.run_forked`` in its place."""
@@ -93,6 +94,12 @@ def weights(output_dir: Path, step_nr: int) -> dict[str, Tensor]:
     if len(shards) == 1:
         return dict(shards[0])
     return {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+
+
+def write_golden_model(folder: Path, name: str) -> None:
+    """Write a card of the golden LID model, and its weights beside it."""
+    shutil.copy(GOLDEN / "llm_asr_lid" / "model.pt", folder / "good.pt")
+    write_golden_card(folder, name, "good.pt")
 
 
 def write_golden_card(folder: Path, name: str, checkpoint: str | None) -> None:

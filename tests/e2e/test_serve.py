@@ -24,8 +24,7 @@ import torch
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.e2e.runs import command_of, run_cli, write_golden_card
-from tests.fakes import golden_case
+from tests.e2e.runs import command_of, run_cli, write_golden_model
 from tests.servers import clip, talk, wav
 from tests.unit.test_pipeline_inference import RATE
 from tests.unit.test_pipeline_live import speech
@@ -41,8 +40,7 @@ START_SECS: Final = 120
 @pytest.fixture(scope="module")
 def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cards")
-    torch.save({"model": dict(golden_case("llm_asr_lid").state_dict)}, folder / "good.pt")
-    write_golden_card(folder, CARD, "good.pt")
+    write_golden_model(folder, CARD)
     return folder
 
 

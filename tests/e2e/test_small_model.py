@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Final
@@ -15,12 +15,16 @@ from tests.e2e.forked import run_forked
 from tests.e2e.test_transcribe import MINI
 from wavellama import ASRInferencePipeline, TranscribeOptions, align
 from wavellama.audio.load import load_audio
-from wavellama.data.manifest import read_manifest
+from wavellama.data.manifest_dataset import (
+    ManifestDataset,
+    ManifestDatasetConfig,
+    open_manifest_dataset,
+)
 from wavellama.data.utterance import Utterance
 from wavellama.defaults import DEFAULT_MODEL
 from wavellama.metrics.error_rates import count_edits
 from wavellama.text.normalize import normalize_text
-from wavellama.units import SAMPLE_RATE, seconds_to_samples
+from wavellama.units import SAMPLE_RATE
 
 SONNET: Final = MINI / "audio/sonnet.ogg"
 
@@ -31,8 +35,8 @@ def pipeline() -> ASRInferencePipeline:
 
 
 @pytest.fixture(scope="module")
-def corpus() -> list[Utterance]:
-    return read_manifest(MINI / "manifest.tsv").utterances
+def dataset() -> ManifestDataset:
+    return open_manifest_dataset(ManifestDatasetConfig(path=MINI))
 
 
 def _cer(pairs: Iterable[tuple[str, str]]) -> float:
@@ -41,44 +45,43 @@ def _cer(pairs: Iterable[tuple[str, str]]) -> float:
     return sum(edit.char_edits for edit in edits) / sum(edit.num_chars for edit in edits)
 
 
-def _sonnet_text() -> str:
-    lines = read_manifest(MINI / "manifest.tsv").utterances
-    return " ".join(line.text for line in lines if line.split == "sonnet")
+def _sonnet_text(dataset: ManifestDataset) -> str:
+    return " ".join(line.text for line in dataset.utterances("sonnet"))
 
 
-def _audio(utterance: Utterance) -> dict[str, object]:
-    samples = load_audio(utterance.audio)
-    begin = seconds_to_samples(utterance.offset or 0.0)
-    part = samples[begin : begin + seconds_to_samples(utterance.duration)]
-    return {"waveform": part, "sample_rate": SAMPLE_RATE}
+def _inputs(dataset: ManifestDataset, clips: Sequence[Utterance]) -> list[dict[str, object]]:
+    return [{"waveform": dataset.read_audio(clip), "sample_rate": SAMPLE_RATE} for clip in clips]
 
 
-def _recognise(pipeline: ASRInferencePipeline, clips: list[Utterance]) -> float:
-    texts = pipeline.transcribe(
-        [_audio(clip) for clip in clips], lang=[clip.lang for clip in clips], batch_size=8
-    )
+def _recognise(
+    pipeline: ASRInferencePipeline, dataset: ManifestDataset, clips: Sequence[Utterance]
+) -> float:
+    langs = [clip.lang for clip in clips]
+    texts = pipeline.transcribe(_inputs(dataset, clips), lang=langs, batch_size=8)
     return _cer(zip((clip.text for clip in clips), texts, strict=True))
 
 
 @pytest.mark.parametrize(("lang", "bound"), [("ita_Latn", 0.14), ("rus_Cyrl", 0.14)])
 def test_other_sentences_of_known_voices(
-    pipeline: ASRInferencePipeline, corpus: list[Utterance], lang: str, bound: float
+    pipeline: ASRInferencePipeline, dataset: ManifestDataset, lang: str, bound: float
 ) -> None:
-    clips = [clip for clip in corpus if (clip.split, clip.lang) == ("test", lang)]
+    clips = [clip for clip in dataset.utterances("test") if clip.lang == lang]
     assert len(clips) == 29
-    assert _recognise(pipeline, clips) < bound
+    assert _recognise(pipeline, dataset, clips) < bound
 
 
 def test_voices_that_it_has_never_heard(
-    pipeline: ASRInferencePipeline, corpus: list[Utterance]
+    pipeline: ASRInferencePipeline, dataset: ManifestDataset
 ) -> None:
-    clips = [clip for clip in corpus if clip.split in ("test_unseen", "sonnet")]
+    clips = [*dataset.utterances("test_unseen"), *dataset.utterances("sonnet")]
     assert len(clips) == 26
-    assert _recognise(pipeline, clips) < 0.20
+    assert _recognise(pipeline, dataset, clips) < 0.20
 
 
-def test_a_recording_in_one_piece_or_in_many(pipeline: ASRInferencePipeline) -> None:
-    said = _sonnet_text()
+def test_a_long_recording_is_cut_and_its_words_have_times(
+    pipeline: ASRInferencePipeline, dataset: ManifestDataset
+) -> None:
+    said = _sonnet_text(dataset)
     options = TranscribeOptions(lang="eng_Latn", word_timestamps=True)
     (whole,) = pipeline.stream_results(SONNET, options)
     assert _cer([(said, whole.text)]) < 0.22
@@ -90,21 +93,23 @@ def test_a_recording_in_one_piece_or_in_many(pipeline: ASRInferencePipeline) -> 
     assert all(word.start <= word.end for word in words)
 
 
-def test_live_text_is_that_of_the_file(pipeline: ASRInferencePipeline) -> None:
+def test_live_text_is_that_of_the_file(
+    pipeline: ASRInferencePipeline, dataset: ManifestDataset
+) -> None:
     options = TranscribeOptions(lang="eng_Latn")
     session = pipeline.live(replace(options, update_secs=3600.0))  # nothing tentative
     for piece in torch.split(load_audio(SONNET), SAMPLE_RATE // 10):
         session.feed(piece)
     session.finish()
     (whole,) = pipeline.stream_results(SONNET, options)
-    said = _sonnet_text()
+    said = _sonnet_text(dataset)
     assert abs(_cer([(said, session.text)]) - _cer([(said, whole.text)])) < 0.05
 
 
 def test_lines_begin_where_they_are_said(
-    pipeline: ASRInferencePipeline, corpus: list[Utterance]
+    pipeline: ASRInferencePipeline, dataset: ManifestDataset
 ) -> None:
-    lines = [clip for clip in corpus if clip.split == "sonnet"]
+    lines = dataset.utterances("sonnet")
     model, tokenizer = pipeline.model, pipeline.tokenizer
     words = align(model, tokenizer, SONNET, " ".join(line.text for line in lines), "eng_Latn")
     place, errors = 0, []
@@ -130,9 +135,9 @@ def test_a_language_that_it_does_not_know_is_named() -> None:
 
 
 def test_the_rows_of_a_batch_do_not_meet(
-    pipeline: ASRInferencePipeline, corpus: list[Utterance]
+    pipeline: ASRInferencePipeline, dataset: ManifestDataset
 ) -> None:
-    clips = [clip for clip in corpus if clip.split in ("test_unseen", "sonnet")][::3]
-    inputs, langs = [_audio(clip) for clip in clips], [clip.lang for clip in clips]
+    clips = [*dataset.utterances("test_unseen"), *dataset.utterances("sonnet")][::3]
+    inputs, langs = _inputs(dataset, clips), [clip.lang for clip in clips]
     alone = pipeline.transcribe(inputs, lang=langs, batch_size=1)
     assert pipeline.transcribe(inputs, lang=langs, batch_size=len(inputs)) == alone

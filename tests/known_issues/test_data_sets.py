@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +15,7 @@ from fairseq2.gang import create_fake_gangs
 from sentencepiece import SentencePieceProcessor
 
 from tests.e2e.forked import run_forked
-from tests.e2e.runs import write_golden_card
-from tests.fakes import GOLDEN
+from tests.e2e.runs import write_golden_model
 from wavellama.data.coverage import check_texts, measure_coverage
 from wavellama.data.manifest import read_manifest, write_manifest
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
@@ -127,8 +125,7 @@ def test_evaluation_survives_any_text_of_a_manifest(tmp_path: Path) -> None:
     write_manifest(tmp_path / "test.jsonl", rows)
     cards = tmp_path / "cards"
     cards.mkdir()
-    shutil.copy(GOLDEN / "llm_asr_lid" / "model.pt", cards / "good.pt")
-    write_golden_card(cards, "my_good", "good.pt")
+    write_golden_model(cards, "my_good")
     for verb in ("eval", "transcribe"):
         out = tmp_path / verb
         result = run_forked(

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.e2e.runs import command_of, write_golden_card
-from tests.fakes import GOLDEN
+from tests.e2e.runs import command_of, write_golden_model
 
 SPEECH: Final = "assets/corpora/mini/audio/rus_Cyrl/asterisk-ru/asterisk_digits_h-30.ogg"
 ROOT: Final = Path(__file__).parents[2]
@@ -63,8 +61,7 @@ def test_what_cannot_be_printed(
 @pytest.fixture(scope="module")
 def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cards")
-    shutil.copy(GOLDEN / "llm_asr_lid" / "model.pt", folder / "good.pt")
-    write_golden_card(folder, "my_good", "good.pt")
+    write_golden_model(folder, "my_good")
     return folder
 
 

@@ -15,6 +15,7 @@ from wavellama.cli.pipeline_options import (
     read_examples,
     to_options,
 )
+from wavellama.defaults import DEFAULT_MODEL
 from wavellama.errors import ConfigError
 from wavellama.options import declared
 from wavellama.pipeline.options import TranscribeOptions
@@ -41,13 +42,11 @@ def add_serve_parser(subparsers: Subparsers) -> None:
 
 
 def _let_models_be_several(parser: argparse.ArgumentParser) -> None:
-    default = parser.get_default("model")
     parser.add_argument(
         "--model",
         dest="models",
         nargs="+",
-        required=default is None,
-        default=[default],
+        default=[DEFAULT_MODEL],
         metavar="CARD|DIR",
         help="model cards, or output directories of training runs; the first one serves those who"
         " name none",
