@@ -16,14 +16,12 @@ from wavellama.cli import live
 from wavellama.cli.main import create_parser
 from wavellama.errors import ContextTooLongError, DecodingError
 from wavellama.pipeline.live import LiveSession, LiveUpdate
-from wavellama.pipeline.recogniser import StreamRecogniser
 
 
 def fail_at(session: LiveSession, call: int, error: Exception) -> None:
     """Let one call of the session's recogniser, counted from 0, raise an error."""
     recogniser: Any = session._listener._scribe._recogniser  # type: ignore[attr-defined]
-    name = "decode" if isinstance(recogniser, StreamRecogniser) else "recognise"
-    recognise: Callable[..., Any] = getattr(recogniser, name)
+    recognise: Callable[..., Any] = recogniser.recognise
     calls = iter(range(1000))
 
     def recognise_or_fail(*args: Any) -> Any:
@@ -31,7 +29,7 @@ def fail_at(session: LiveSession, call: int, error: Exception) -> None:
             raise error
         return recognise(*args)
 
-    setattr(recogniser, name, recognise_or_fail)
+    recogniser.recognise = recognise_or_fail
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 from weakref import ref
 
 import numpy as np
@@ -20,7 +20,7 @@ from wavellama.errors import ContextTooLongError, DecodingError, TranscriptionEr
 from wavellama.pipeline.attempts import NO_MEMORY, _warn_of_memory, attempt_all
 from wavellama.pipeline.chunked import Batching, ChunkedRun
 from wavellama.pipeline.inputs import Input
-from wavellama.pipeline.jobs import Clip, Job
+from wavellama.pipeline.jobs import Clip, Job, StreamClip
 from wavellama.pipeline.recogniser import Recognition, StreamRecogniser
 from wavellama.pipeline.scribes import ClipScribe
 from wavellama.pipeline.segments import SegmentBuilder
@@ -175,17 +175,17 @@ def test_streams_are_decoded_one_by_one_where_they_fail_together(
         normalization="causal", search=pipeline.beam_search_config, no_speech_threshold=1.0
     )
     expected = [transcript.text for transcript in pipeline.stream_results(inputs, options)]
-    decode = StreamRecogniser.decode
+    recognise = StreamRecogniser.recognise
     fail_at: list[int] = []
 
-    def fragile(self: StreamRecogniser, states: Any, clips: Any, are_last: Any) -> Any:
-        if len(states) > 1:
+    def fragile(self: StreamRecogniser, clips: list[StreamClip]) -> list[Recognition]:
+        if len(clips) > 1:
             raise torch.OutOfMemoryError
-        if len(clips[0]) in fail_at:
+        if len(clips[0].audio) in fail_at:
             raise DecodingError("no number")
-        return decode(self, states, clips, are_last)
+        return recognise(self, clips)
 
-    monkeypatch.setattr(StreamRecogniser, "decode", fragile)
+    monkeypatch.setattr(StreamRecogniser, "recognise", fragile)
     found = [transcript.text for transcript in pipeline.stream_results(inputs, options)]
     assert found == expected, "no segment is normalised twice"
     fail_at.append(len(noise(0.5)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -121,7 +120,7 @@ def test_pieces_have_nothing_in_common(
     chunks: list[Chunk] = []
     recognise = LlamaRecogniser.recognise
 
-    def listen(recogniser: LlamaRecogniser, clips: Sequence[Clip]) -> list[Recognition]:
+    def listen(recogniser: LlamaRecogniser, clips: list[Clip]) -> list[Recognition]:
         chunks.extend(clip.chunk for clip in clips)
         return recognise(recogniser, clips)
 

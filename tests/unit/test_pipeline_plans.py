@@ -54,7 +54,7 @@ def test_another_thread_writes_the_same(case: str, word_timestamps: bool) -> Non
     with ThreadPoolExecutor(1, "model") as pool:
         plan = pipeline.plan(options)
         scribe = ElsewhereScribe(plan.scribe, pool)
-        run = plan.written_by(scribe).run(note)
+        run = replace(plan, scribe=scribe).run(note)
         (job,) = run.run(pipeline.inputs([LONG], None, None))
     found = to_transcript(job)
     assert replace(found, timings=expected.timings) == expected
@@ -73,7 +73,7 @@ def test_live_audio_is_written_by_the_scribe_of_the_plan() -> None:
     with ThreadPoolExecutor(1, "model") as pool:
         plan = pipeline.plan(options, is_live=True)
         scribe = ElsewhereScribe(plan.scribe, pool)
-        session = plan.written_by(scribe).listen(pipeline.inputs([b""], None, None)[0])
+        session = replace(plan, scribe=scribe).listen(pipeline.inputs([b""], None, None)[0])
         session.feed(audio)
         session.finish()
     assert session.segments == expected.segments

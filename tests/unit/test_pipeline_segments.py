@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,9 +12,9 @@ from wavellama.audio.chunks import Chunk
 from wavellama.audio.regions import SpeechRegion
 from wavellama.pipeline.inputs import Input
 from wavellama.pipeline.jobs import Clip, Job
+from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.recogniser import Recognition
 from wavellama.pipeline.segments import SegmentBuilder, to_transcript
-from wavellama.pipeline.silence import SilenceRule
 from wavellama.search.types import Hypothesis
 from wavellama.transcript.calibration import Confidence
 from wavellama.transcript.types import Segment, Transcript
@@ -23,14 +22,9 @@ from wavellama.transcript.types import Segment, Transcript
 RATE = 16_000
 
 
-@dataclass
-class EvenTimer:
-    """Gives each word a tenth of a second."""
-
-    def find(
-        self, clip: Clip, segment: Segment, spans: Sequence[slice]
-    ) -> list[tuple[float, float]]:
-        return [(i / 10, (i + 1) / 10) for i in range(len(spans))]
+def even_times(clip: Clip, segment: Segment, spans: Sequence[slice]) -> list[tuple[float, float]]:
+    """Give each word a tenth of a second."""
+    return [(i / 10, (i + 1) / 10) for i in range(len(spans))]
 
 
 def joined(*segments: Segment, is_continuous: bool = False) -> Transcript:
@@ -67,9 +61,8 @@ def test_the_language_is_that_of_most_of_the_time() -> None:
 
 
 def build(tokens: list[int], logprobs: list[float], finished: bool = True) -> Segment:
-    builder = SegmentBuilder(
-        load_tokenizer("toy_tokenizer"), 1, Confidence(), SilenceRule(1.0, 0.0), EvenTimer()
-    )
+    options = TranscribeOptions(no_speech_threshold=1.0)
+    builder = SegmentBuilder(load_tokenizer("toy_tokenizer"), options, Confidence(), even_times)
     regions = (SpeechRegion(RATE + 400, RATE + 8_000, 0.9),)
     chunk = Chunk(torch.zeros(RATE), RATE, regions, 0.9)
     clip = Clip(Job(Input(0, "a.wav")), 0, chunk)

@@ -15,13 +15,11 @@ from wavellama.audio.regions import SpeechRegion
 from wavellama.audio.vad import speech_peak
 from wavellama.data.manifest import read_manifest
 from wavellama.pipeline.options import TranscribeOptions
-from wavellama.pipeline.silence import SilenceRule
+from wavellama.pipeline.silence import drop_unspoken
 from wavellama.transcript.types import Alternative, Segment
 
 RATE = 16_000
-DEFAULT = SilenceRule(
-    TranscribeOptions().no_speech_threshold, TranscribeOptions().logprob_threshold
-)
+DEFAULT = TranscribeOptions()
 SILENCE = Chunk(torch.zeros(RATE), 0)
 
 
@@ -54,7 +52,7 @@ def noises() -> dict[str, Tensor]:
 @pytest.mark.parametrize("secs", [0.03, 0.3, 3.0])
 def test_silence_and_steady_noise_have_no_text(name: str, secs: float) -> None:
     chunk = Chunk(noises()[name][: round(secs * RATE)], 0)
-    heard = DEFAULT.apply(said(), chunk)
+    heard = drop_unspoken(said(), chunk, DEFAULT)
     assert heard.text == ""
     assert (heard.tokens, heard.token_logprobs, heard.alternatives) == ((), (), ())
     assert heard.no_speech_prob is not None
@@ -63,7 +61,7 @@ def test_silence_and_steady_noise_have_no_text(name: str, secs: float) -> None:
 
 @pytest.mark.parametrize("name", ["zeros", "constant", "last bit", "quiet", "loud", "brown"])
 def test_no_confidence_makes_a_text_of_nothing(name: str) -> None:
-    assert DEFAULT.apply(said(-0.001), Chunk(noises()[name], 0)).text == ""
+    assert drop_unspoken(said(-0.001), Chunk(noises()[name], 0), DEFAULT).text == ""
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.001])
@@ -72,7 +70,7 @@ def test_speech_keeps_its_text_however_short_and_quiet(gain: float) -> None:
     utterances = sorted(read_manifest(MINI / "manifest.tsv").utterances, key=lambda u: u.duration)
     for utterance in utterances[:16]:
         chunk = Chunk(gain * load_audio(utterance.audio), 0)
-        assert DEFAULT.apply(said(), chunk).text == "a", utterance.text
+        assert drop_unspoken(said(), chunk, DEFAULT).text == "a", utterance.text
 
 
 @pytest.mark.slow
@@ -82,7 +80,7 @@ def test_all_of_the_corpus_keeps_its_text() -> None:
         waveform = load_audio(utterance.audio)
         begin = round((utterance.offset or 0.0) * RATE)
         chunk = Chunk(waveform[begin : begin + round(utterance.duration * RATE)], 0)
-        heard = DEFAULT.apply(said(-0.7 if utterance.text == "ар" else -2.0), chunk)
+        heard = drop_unspoken(said(-0.7 if utterance.text == "ар" else -2.0), chunk, DEFAULT)
         assert heard.text == "a", utterance.text
 
 
@@ -101,15 +99,15 @@ def test_the_rule(
     monkeypatch: pytest.MonkeyPatch, peak: float, avg_logprob: float | None, is_kept: bool
 ) -> None:
     monkeypatch.setattr("wavellama.pipeline.silence.speech_peak", lambda _: peak)
-    heard = DEFAULT.apply(said(avg_logprob), SILENCE)
+    heard = drop_unspoken(said(avg_logprob), SILENCE, DEFAULT)
     assert bool(heard.text) is is_kept
     assert heard.no_speech_prob == pytest.approx(1.0 - peak)
 
 
 def test_nobody_looks_where_the_rule_is_off_or_speech_was_found() -> None:
-    assert SilenceRule(1.0, 0.0).apply(said(), SILENCE) == said()
+    assert drop_unspoken(said(), SILENCE, TranscribeOptions(no_speech_threshold=1.0)) == said()
     regions = (SpeechRegion(0, RATE, 0.9),)
-    assert DEFAULT.apply(said(), Chunk(torch.zeros(RATE), 0, regions, 0.9)) == said()
+    assert drop_unspoken(said(), Chunk(torch.zeros(RATE), 0, regions, 0.9), DEFAULT) == said()
 
 
 def test_the_peak_does_not_depend_on_the_level() -> None:

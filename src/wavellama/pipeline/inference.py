@@ -44,9 +44,8 @@ from wavellama.pipeline.recogniser import (
     check_lang,
     create_recogniser,
 )
-from wavellama.pipeline.scribes import ClipScribe, StreamScribe
+from wavellama.pipeline.scribes import ClipScribe
 from wavellama.pipeline.segments import SegmentBuilder, to_transcript
-from wavellama.pipeline.silence import SilenceRule
 from wavellama.pipeline.streaming_models import StreamedRun
 from wavellama.pipeline.word_times import create_word_timer
 from wavellama.transcript.calibration import Confidence
@@ -208,7 +207,7 @@ class ASRInferencePipeline:
         recogniser = create_recogniser(self.model, self.tokenizer, options, is_live=is_live)
         builder = self._create_builder(options)
         if isinstance(recogniser, StreamRecogniser):
-            return StreamPlan(options, builder, StreamScribe(recogniser, builder), recogniser)
+            return StreamPlan(options, builder, ClipScribe(recogniser, builder), recogniser)
         scribe, batching = ClipScribe(recogniser, builder), Batching(max_secs=options.batch_secs)
         lengths = self._piece_secs, self._max_clip_secs
         return ClipPlan(options, builder, scribe, batching, *lengths)
@@ -247,8 +246,7 @@ class ASRInferencePipeline:
     def _create_builder(self, options: TranscribeOptions) -> SegmentBuilder:
         model, tokenizer = self.model, self.tokenizer
         timer = create_word_timer(model, tokenizer, options) if options.word_timestamps else None
-        silence = SilenceRule(options.no_speech_threshold, options.logprob_threshold)
-        return SegmentBuilder(tokenizer, options.nbest, self._confidence, silence, timer)
+        return SegmentBuilder(tokenizer, options, self._confidence, timer)
 
     def inputs(
         self, audio: Sequence[AudioInput], lang: Langs, examples: Examples | None

@@ -17,6 +17,7 @@ from wavellama.audio.causal import Normalizer
 from wavellama.audio.chunks import Chunk
 from wavellama.audio.load import normalize
 from wavellama.audio.stream import stream_audio
+from wavellama.decoding.streaming import StreamState
 from wavellama.errors import AudioError
 from wavellama.pipeline.inputs import Input
 from wavellama.transcript.types import Segment
@@ -124,6 +125,23 @@ class Clip:
         """Return the audio as the encoder reads it. (T)."""
         waveform = self.chunk.waveform
         return normalize(waveform) if self.normalizer is None else self.normalizer(waveform)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamClip(Clip):
+    """The next segment of a stream, which goes on from what the stream has read."""
+
+    state: StreamState
+    """What the stream has read so far; it is moved on."""
+
+    audio: Tensor
+    """Normalised, which moves the state on, too. *Shape:* (T)."""
+
+    is_last: bool
+
+    def normalized(self) -> Tensor:
+        """Return the audio as the encoder reads it. (T)."""
+        return self.audio
 
 
 def read_blocks(job: Job) -> Iterator[Tensor]:

@@ -24,10 +24,10 @@ from wavellama.decoding.streaming import StreamState
 from wavellama.errors import AudioError
 from wavellama.pipeline.attempts import Fault
 from wavellama.pipeline.inputs import Input
-from wavellama.pipeline.jobs import Clip, Job
+from wavellama.pipeline.jobs import Clip, Job, StreamClip
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.recogniser import StreamRecogniser
-from wavellama.pipeline.scribes import Scribe, StreamRow, Written
+from wavellama.pipeline.scribes import Scribe, Written
 from wavellama.pipeline.segments import SegmentBuilder
 from wavellama.text.words import needs_space
 from wavellama.transcript.types import Segment
@@ -150,12 +150,7 @@ class LiveTexts:
 
     def __init__(self, builder: SegmentBuilder, input_: Input) -> None:
         """:param input_: what goes with the audio."""
-        self.input, self._builder = input_, builder
-        self._job, self._before = Job(input_), ""
-
-    def clip(self, chunk: Chunk, normalizer: Normalizer | None = None) -> Clip:
-        """Return a piece of the audio as a clip, normalised by itself without a normaliser."""
-        return Clip(self._job, 0, chunk, normalizer)
+        self.job, self._builder, self._before = Job(input_), builder, ""
 
     def place(self, clip: Clip, written: Written) -> Segment | AudioError:
         """Return a segment with a space in front where one belongs, or an error about its clip."""
@@ -249,7 +244,7 @@ class UtteranceListener:
         return self._recognise(Chunk(self._audio.between(begin, end), begin))
 
     def _recognise(self, chunk: Chunk) -> Segment | AudioError:
-        clip = self._texts.clip(chunk, self._normalizer)
+        clip = Clip(self._texts.job, 0, chunk, self._normalizer)
         (written,) = self._scribe.write([clip])
         return self._texts.place(clip, written)
 
@@ -261,12 +256,12 @@ class SegmentListener:
     def __init__(
         self,
         recogniser: StreamRecogniser,
-        scribe: Scribe[StreamRow],
+        scribe: Scribe[StreamClip],
         texts: LiveTexts,
         options: TranscribeOptions,
     ) -> None:
         self._recogniser, self._scribe, self._texts = recogniser, scribe, texts
-        self._state = recogniser.start(texts.input.lang, CausalNormalizer())
+        self._state = recogniser.start(texts.job.input.lang, CausalNormalizer())
         self._period = seconds_to_samples(options.update_secs)
         self._waiting = torch.zeros(0)
         self._begin = 0  # where the waiting audio begins
@@ -306,6 +301,7 @@ class SegmentListener:
 
     def _recognise(self, state: StreamState, length: int, is_last: bool) -> Segment | AudioError:
         samples = self._waiting[:length].clone()
-        clip = self._texts.clip(Chunk(samples, self._begin))
-        (written,) = self._scribe.write([StreamRow(clip, state, state.normalize(samples), is_last)])
+        chunk, audio = Chunk(samples, self._begin), state.normalize(samples)
+        clip = StreamClip(self._texts.job, 0, chunk, state=state, audio=audio, is_last=is_last)
+        (written,) = self._scribe.write([clip])
         return self._texts.follow(clip, written, self._tokens)

@@ -1,23 +1,23 @@
 """What audio is transcribed with, as a model and some options say.
 
-The scribe of a plan is all that needs the model. It can be replaced, by one that shares the model
-with others, say.
+The scribe of a plan is all that needs the model. ``dataclasses.replace`` puts another one in its
+place, which shares the model with others, say.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, final
 
 from wavellama.pipeline.chunked import Batching, ChunkedRun
 from wavellama.pipeline.cutting import cut
 from wavellama.pipeline.inputs import Input
-from wavellama.pipeline.jobs import Clip, OnProgress
+from wavellama.pipeline.jobs import OnProgress
 from wavellama.pipeline.live import LiveSession, LiveTexts, SegmentListener, UtteranceListener
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.recogniser import StreamRecogniser
-from wavellama.pipeline.scribes import Scribe, StreamRow
+from wavellama.pipeline.scribes import Scribe
 from wavellama.pipeline.segments import SegmentBuilder
 from wavellama.pipeline.streaming_models import StreamedRun
 
@@ -29,7 +29,7 @@ class ClipPlan:
 
     options: TranscribeOptions
     builder: SegmentBuilder
-    scribe: Scribe[Clip]
+    scribe: Scribe[Any]
     batching: Batching
 
     piece_secs: float
@@ -37,10 +37,6 @@ class ClipPlan:
 
     whole_secs: float
     """The longest audio that stays whole."""
-
-    def written_by(self, scribe: Scribe[Any]) -> ClipPlan:
-        """Return the plan with another scribe, which passes on to this one."""
-        return replace(self, scribe=scribe)
 
     def run(self, on_progress: OnProgress) -> ChunkedRun:
         """Return what turns files into segments."""
@@ -66,12 +62,8 @@ class StreamPlan:
 
     options: TranscribeOptions
     builder: SegmentBuilder
-    scribe: Scribe[StreamRow]
+    scribe: Scribe[Any]
     recogniser: StreamRecogniser
-
-    def written_by(self, scribe: Scribe[Any]) -> StreamPlan:
-        """Return the plan with another scribe, which passes on to this one."""
-        return replace(self, scribe=scribe)
 
     def run(self, on_progress: OnProgress) -> StreamedRun:
         """Return what turns files into segments; their lengths are those of the model."""

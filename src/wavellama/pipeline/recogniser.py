@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeAlias, final
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar, final
 
 import torch
 from fairseq2.data.tokenizers import Tokenizer
@@ -30,7 +30,7 @@ from wavellama.model.inputs import pad
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.pipeline.biasing import create_bias
 from wavellama.pipeline.checks import check_options
-from wavellama.pipeline.jobs import Clip
+from wavellama.pipeline.jobs import Clip, StreamClip
 from wavellama.pipeline.options import Normalization, TranscribeOptions
 from wavellama.search.types import Hypothesis
 
@@ -50,7 +50,10 @@ class Recognition(NamedTuple):
     """How probable a detected language is."""
 
 
-class Recogniser(Protocol):
+ClipT = TypeVar("ClipT", bound=Clip)
+
+
+class Recogniser(Protocol[ClipT]):
     """Recognises clips; what it says of one does not depend on the others."""
 
     @property
@@ -58,14 +61,18 @@ class Recogniser(Protocol):
         """The type of the model's weights."""
         ...
 
-    def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
-        """Return what was said in each clip."""
+    def recognise(self, clips: list[ClipT]) -> list[Recognition]:
+        """Return what was said in each clip.
+
+        :raises ContextTooLongError: a clip leaves no room to emit a token.
+        :raises DecodingError: the model produced NaN.
+        """
         ...
 
 
 def create_recogniser(
     model: SpeechModel, tokenizer: Tokenizer, options: TranscribeOptions, *, is_live: bool = False
-) -> Recogniser | StreamRecogniser:
+) -> Recogniser[Clip] | StreamRecogniser:
     """Return the recogniser that fits the model.
 
     :param is_live: whether the audio is still to be spoken.
@@ -113,12 +120,8 @@ class LlamaRecogniser:
         self.dtype, self._draft_model = _dtype(model), draft_model
         self._examples = ExampleReader(model)
 
-    def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
-        """Return what was said in each clip.
-
-        :raises ContextTooLongError: a clip leaves no room to emit a token.
-        :raises DecodingError: the decoder produced NaN.
-        """
+    def recognise(self, clips: list[Clip]) -> list[Recognition]:
+        """Return what was said in each clip."""
         langs = [clip.input.lang for clip in clips]
         probabilities: list[float | None] = [None] * len(clips)
         if self._options.languages:
@@ -171,11 +174,8 @@ class CtcRecogniser:
     def __init__(self, model: Wav2Vec2AsrModel) -> None:
         self._model, self.dtype = model, _dtype(model)
 
-    def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
-        """Return what was said in each clip.
-
-        :raises DecodingError: the model produced NaN.
-        """
+    def recognise(self, clips: list[Clip]) -> list[Recognition]:
+        """Return what was said in each clip."""
         audio, lens = _pad(clips, self._model)
         paths = ctc_hypotheses(self._model, audio, lens)
         if any(math.isnan(path.score) for path in paths):
@@ -205,21 +205,20 @@ class StreamRecogniser:
         """Begin a stream; ``normalize`` makes of a segment's samples what the encoder reads."""
         return start_stream(self._model, lang, normalize)
 
-    def decode(
-        self,
-        states: Sequence[StreamState],
-        clips: Sequence[Tensor],
-        are_last: Sequence[bool],
-    ) -> list[list[Hypothesis]]:
-        """Return the hypotheses of each stream's next segment, and move the streams on.
+    def recognise(self, clips: list[StreamClip]) -> list[Recognition]:
+        """Return what was said in each stream's next segment, and move the streams on.
 
         After an error it can be done again.
-
-        :param clips: the segments' audio, normalised. *Shape of each:* (T).
-        :raises ContextTooLongError: a segment leaves no room to emit a token.
-        :raises DecodingError: the decoder produced NaN.
         """
-        return decode_segments(self._model, states, clips, are_last, self._options.beam, self._bias)
+        results = decode_segments(
+            self._model,
+            [clip.state for clip in clips],
+            [clip.audio for clip in clips],
+            [clip.is_last for clip in clips],
+            self._options.beam,
+            self._bias,
+        )
+        return list(map(Recognition, results, [clip.input.lang for clip in clips]))
 
 
 def _load_draft_model(

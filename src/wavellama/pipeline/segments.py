@@ -14,9 +14,10 @@ from fairseq2.data.tokenizers import Tokenizer
 from wavellama.audio.chunks import Chunk
 from wavellama.decoding.token_texts import word_token_spans
 from wavellama.pipeline.jobs import Clip, Job
+from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.overlap import join_windows
 from wavellama.pipeline.recogniser import Recognition
-from wavellama.pipeline.silence import SilenceRule
+from wavellama.pipeline.silence import drop_unspoken
 from wavellama.pipeline.word_times import WordTimer
 from wavellama.search.types import Hypothesis
 from wavellama.text.words import needs_space, split_words
@@ -32,18 +33,13 @@ class SegmentBuilder:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        nbest: int,
+        options: TranscribeOptions,
         confidence: Confidence,
-        silence: SilenceRule,
         timer: WordTimer | None,
     ) -> None:
-        """
-        :param nbest: how many alternatives a segment has; with 1 it has none.
-        :param silence: which texts are dropped, since nobody speaks.
-        :param timer: finds the times of words; None leaves them out.
-        """
-        self._decode, self._nbest = tokenizer.create_decoder(), nbest
-        self._confidence, self._silence, self._timer = confidence, silence, timer
+        """:param timer: finds the times of words; None leaves them out."""
+        self._decode, self._options = tokenizer.create_decoder(), options
+        self._confidence, self._timer = confidence, timer
 
     def build(self, clip: Clip, recognition: Recognition) -> Segment:
         """Return the segment of a clip, with times from the beginning of the input."""
@@ -54,9 +50,7 @@ class SegmentBuilder:
             start=start,
             end=end,
             tokens=tuple(best.tokens),
-            token_logprobs=tuple(best.token_logprobs[: len(best.tokens)])
-            if _is_exact(best)
-            else (),
+            token_logprobs=_logprobs_of_text(best),
             alternatives=self._alternatives(recognition.hypotheses),
             avg_logprob=_mean(best.token_logprobs),
             confidence=self._confidence.of_word(best.token_logprobs),
@@ -66,7 +60,7 @@ class SegmentBuilder:
             stop_reason=best.stop_reason,
         )
         with clip.job.timed("audio"):
-            segment = self._silence.apply(segment, clip.chunk)
+            segment = drop_unspoken(segment, clip.chunk, self._options)
         if self._timer is None:
             return segment
         with clip.job.timed("alignment"):
@@ -81,11 +75,8 @@ class SegmentBuilder:
         return self.to_text([*before, *tokens])[len(self.to_text(before)) :]
 
     def _alternatives(self, hypotheses: Sequence[Hypothesis]) -> tuple[Alternative, ...]:
-        if self._nbest == 1:
-            return ()
-        return tuple(
-            Alternative(self.to_text(h.tokens), h.score) for h in hypotheses[: self._nbest]
-        )
+        shown = hypotheses[: self._options.nbest] if self._options.nbest > 1 else ()
+        return tuple(Alternative(self.to_text(h.tokens), h.score) for h in shown)
 
     def _add_words(
         self, segment: Segment, clip: Clip, best: Hypothesis, timer: WordTimer
@@ -95,7 +86,7 @@ class SegmentBuilder:
         if not words:
             return segment
         spans = word_token_spans(self._decode, best.tokens, words)
-        times = timer.find(clip, segment, spans)
+        times = timer(clip, segment, spans)
         offset = samples_to_seconds(clip.chunk.start)
         timed = tuple(
             Word(word.text, offset + start, offset + end, self._word_confidence(best, span))

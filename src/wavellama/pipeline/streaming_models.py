@@ -20,9 +20,9 @@ from wavellama.decoding.streaming import StreamState
 from wavellama.errors import AudioError
 from wavellama.pipeline.attempts import Fault
 from wavellama.pipeline.inputs import Input
-from wavellama.pipeline.jobs import Clip, Job, OnProgress, read_blocks
+from wavellama.pipeline.jobs import Job, OnProgress, StreamClip, read_blocks
 from wavellama.pipeline.recogniser import StreamRecogniser
-from wavellama.pipeline.scribes import Scribe, StreamRow, Written
+from wavellama.pipeline.scribes import Scribe, Written
 from wavellama.pipeline.segments import SegmentBuilder
 from wavellama.prompt.segments import SegmentCutter
 from wavellama.units import samples_to_seconds
@@ -58,22 +58,17 @@ class _Stream:
     begin: int = 0
     tokens: tuple[int, ...] = ()
 
-    def next_row(self) -> StreamRow | None:
-        """Return the next segment as it is decoded; None if there is none."""
-        segment = self.next_segment()
-        if segment is None:
-            return None
-        clip = Clip(self.job, len(self.job.segments), Chunk(segment.samples, self.begin, (), None))
-        return StreamRow(clip, self.state, self.state.normalize(segment.samples), segment.is_last)
-
-    def next_segment(self) -> StreamSegment | None:
+    def next_clip(self) -> StreamClip | None:
         """Return the next segment; None if the audio turns out to be bad."""
         try:
             with self.job.timed("audio"):
-                return next(self.segments)
+                samples, is_last = next(self.segments)
         except AudioError as ex:
             self.job.error = ex
             return None
+        chunk, audio = Chunk(samples, self.begin), self.state.normalize(samples)
+        place = self.job, len(self.job.segments), chunk
+        return StreamClip(*place, state=self.state, audio=audio, is_last=is_last)
 
 
 def _normalizer_of_all(input_: Input) -> Normalizer:
@@ -97,7 +92,7 @@ class StreamedRun:
     def __init__(
         self,
         recogniser: StreamRecogniser,
-        scribe: Scribe[StreamRow],
+        scribe: Scribe[StreamClip],
         builder: SegmentBuilder,
         batch_secs: float,
         on_progress: OnProgress,
@@ -131,25 +126,25 @@ class StreamedRun:
         return _Stream(job, state, read_segments(read_blocks(job), self._recogniser.config.cutter))
 
     def _advance(self, streams: Sequence[_Stream]) -> None:
-        read = [(stream, stream.next_row()) for stream in streams if not stream.job.is_done]
-        found = [(stream, row) for stream, row in read if row is not None]
+        read = [(stream, stream.next_clip()) for stream in streams if not stream.job.is_done]
+        found = [(stream, clip) for stream, clip in read if clip is not None]
         if not found:
             return
-        written = self._scribe.write([row for _, row in found])
-        for (stream, row), result in zip(found, written, strict=True):
-            self._keep(stream, row, result)
+        written = self._scribe.write([clip for _, clip in found])
+        for (stream, clip), result in zip(found, written, strict=True):
+            self._keep(stream, clip, result)
 
-    def _keep(self, stream: _Stream, row: StreamRow, written: Written) -> None:
+    def _keep(self, stream: _Stream, clip: StreamClip, written: Written) -> None:
         """Keep a segment; what cannot be recognised ends its own input."""
-        job, clip = stream.job, row.clip
+        job = clip.job
         if isinstance(written, Fault):
             job.fail(written.reason)
             return
         text = self._builder.continue_text(stream.tokens, written.tokens)
         job.add(clip.number, replace(written, text=text), clip.span)
-        job.num_clips = clip.number + 1 if row.is_last else None
+        job.num_clips = clip.number + 1 if clip.is_last else None
         stream.tokens = written.tokens or stream.tokens
         end = stream.begin + clip.num_samples
-        done = job.num_samples if row.is_last else end  # a short rest is not recognised
+        done = job.num_samples if clip.is_last else end  # a short rest is not recognised
         self._on_progress(job, samples_to_seconds(done - stream.begin))
         stream.begin = end

@@ -25,7 +25,7 @@ from wavellama.pipeline.jobs import Job
 from wavellama.pipeline.live import LiveSession
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.plans import ClipPlan, Plan
-from wavellama.pipeline.scribes import Scribe, StreamRow, Written
+from wavellama.pipeline.scribes import Scribe, Written
 from wavellama.pipeline.segments import settled_segments, to_transcript
 from wavellama.server.scheduler import Batch, Client, ClientGoneError, Scheduler
 from wavellama.text.languages import LanguageTable
@@ -148,7 +148,7 @@ class ServedModel:
         def note(job: Job, secs: float) -> None:
             on_settled(settled_segments(job))
 
-        jobs = plan.written_by(scribe).run(note).run([input_])
+        jobs = replace(plan, scribe=scribe).run(note).run([input_])
         return Transcription(jobs, self, client)
 
     def listen(self, options: TranscribeOptions) -> tuple[LiveSession, Client]:
@@ -159,7 +159,7 @@ class ServedModel:
         plan, client = self._plan(options, is_live=True)
         scribe = _SharedScribe(plan.scribe, self.scheduler, client, None)
         (input_,) = self._pipeline.inputs([b""], plan.options.lang, self._examples)
-        return plan.written_by(scribe).listen(input_), client
+        return replace(plan, scribe=scribe).listen(input_), client
 
     def warm_up(self) -> None:
         """Transcribe a second of noise, so that the first request does not take longer."""
@@ -233,14 +233,13 @@ class _SharedScribe:
         self._scribe, self._scheduler = scribe, scheduler
         self._client, self._readers = client, readers
 
-    def write(self, rows: list[Any]) -> list[Written]:
-        """Return the segment of each row, or why there is none."""
-        clips = [row.clip if isinstance(row, StreamRow) else row for row in rows]
+    def write(self, clips: list[Any]) -> list[Written]:
+        """Return the segment of each clip, or why there is none."""
         sizes = [clip.num_samples for clip in clips]
         if self._readers is None:
-            return self._scheduler.write(self._client, self._scribe, rows, sizes)
+            return self._scheduler.write(self._client, self._scribe, clips, sizes)
         self._readers.release()
         try:
-            return self._scheduler.write(self._client, self._scribe, rows, sizes)
+            return self._scheduler.write(self._client, self._scribe, clips, sizes)
         finally:
             self._readers.acquire()
