@@ -151,8 +151,7 @@ def refuse(faults: Iterable[str], key: str | None = None) -> None:
 def check_value(name: str, value: object, *types: type[object], low: float = -inf) -> Any:  # noqa: ANN401
     """Return the value of an argument as it is kept.
 
-    :param types: what it may be.
-    :raises OptionError: it is none of them, or less than ``low``.
+    :raises OptionError: it is none of ``types``, or less than ``low``.
     """
     one = Option(name=name, types=types, low=low)
     value = one.adapt(value)

@@ -54,8 +54,8 @@ def test_another_thread_writes_the_same(case: str, word_timestamps: bool) -> Non
     with ThreadPoolExecutor(1, "model") as pool:
         plan = pipeline.plan(options)
         scribe = ElsewhereScribe(plan.scribe, pool)
-        run = replace(plan, scribe=scribe).run(note)
-        (job,) = run.run(pipeline.inputs([LONG], None, None))
+        inputs = pipeline.inputs([LONG], None, None)
+        (job,) = replace(plan, scribe=scribe).run(inputs, note)
     found = to_transcript(job)
     assert replace(found, timings=expected.timings) == expected
     assert scribe.num_rows > 1
@@ -89,7 +89,7 @@ def test_what_overlaps_the_next_window_is_not_settled() -> None:
 
     options = TranscribeOptions(vad=False, chunk_secs=1.0, batch_secs=1.0, no_speech_threshold=1.0)
     plan = pipeline.plan(options)
-    (job,) = plan.run(note).run(pipeline.inputs([LONG], None, None))
+    (job,) = plan.run(pipeline.inputs([LONG], None, None), note)
     assert len(set(texts)) > 2
     final = "".join(segment.text for segment in to_transcript(job).segments)
     assert texts[-1] == final

@@ -54,13 +54,7 @@ class CtcEmitter:
     def __init__(
         self, model: Module, *, window_secs: float = WINDOW_SECS, margin_secs: float = MARGIN_SECS
     ) -> None:
-        """
-        :param model: a Wav2Vec2LlamaModel with a CTC head, or a Wav2Vec2AsrModel.
-        :param window_secs: the most audio that the encoder reads at once.
-        :param margin_secs: what is dropped of a window where it meets another one.
-        :raises ConfigError: the model is of another kind or has no CTC head, or the windows are
-            too short.
-        """
+        """:raises ConfigError: the model has no CTC output, or margins leave nothing of windows."""
         self._model = check_model(model)
         self.grid = frame_grid(self._model.encoder_frontend.feature_extractor)
         self._margin = seconds_to_samples(margin_secs) // self.grid.stride
@@ -103,11 +97,7 @@ class CtcEmitter:
 
 
 def cut_windows(num_frames: int, window: int, margin: int) -> Iterator[Window]:
-    """Cut frames into windows; the parts to keep follow each other without gaps.
-
-    :param window: the most frames of a window.
-    :param margin: the frames to drop where a window meets another one.
-    """
+    """Cut frames into windows; the parts to keep follow each other without gaps."""
     num_windows = 1 if num_frames <= window else -(-num_frames // (window - 2 * margin))
     length = -(-num_frames // num_windows)
     for keep_begin in range(0, num_frames, length):
@@ -117,10 +107,7 @@ def cut_windows(num_frames: int, window: int, margin: int) -> Iterator[Window]:
 
 
 def check_model(model: Module) -> CtcModel:
-    """Return the model if it is a CTC model or has a CTC head.
-
-    :raises ConfigError: it is of another kind, or has no CTC head.
-    """
+    """Return a model that is a CTC model or has a CTC head; any other one is a ConfigError."""
     if not isinstance(model, Wav2Vec2LlamaModel | Wav2Vec2AsrModel):
         raise ConfigError(
             f"A {type(model).__name__} cannot align; need a wav2vec2_llama model with a CTC head,"

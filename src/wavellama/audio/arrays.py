@@ -71,10 +71,7 @@ def narrow(samples: Samples) -> Samples:
 
 
 def check_rate(sample_rate: object, name: str) -> int:
-    """Return the sample rate if it can be believed; 22050.0 is as good as 22050.
-
-    :raises AudioError: it cannot.
-    """
+    """Return a sample rate that can be believed, such as 22050.0; others are an AudioError."""
     if (
         isinstance(sample_rate, int | float | np.integer | np.floating)
         and MIN_RATE <= sample_rate <= MAX_RATE

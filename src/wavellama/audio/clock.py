@@ -46,9 +46,7 @@ class Clock:
     """
 
     def __init__(self, zero: float, is_broadcast: bool) -> None:
-        """Begin at zero.
-
-        :param zero: the time stamp at which the player begins, in seconds.
+        """:param zero: the time stamp at which the player begins, in seconds.
         :param is_broadcast: the format's clock may be set anew: a step back, or one of more than
             ``MAX_BROADCAST_HOLE_SECS`` forward, is no hole.
         """

@@ -20,15 +20,11 @@ __all__ = ["AudioInput", "Selection", "describe", "load_audio", "normalize"]
 
 
 def load_audio(source: AudioInput, selection: Selection = EVERYTHING) -> Tensor:
-    """Return the audio of ``source`` as a mono 16 kHz waveform in float32, not normalised. (T).
+    """Return all that ``stream_audio`` yields as one waveform: mono, 16 kHz, not normalised. (T).
 
-    Any sample rate is resampled; channels are averaged, unless they cancel each other out; both may
-    change on the way. Time stamps decide where sound lies; holes and packets that cannot be decoded
-    are silent, which takes no memory until it is written to.
+    Silence, such as holes, takes no memory until it is written to.
 
-    :raises AudioError: the source is missing, not audio, too short (25 ms or less), holds NaN or
-        infinite samples, its layout cannot be told, it has no such track or channel, or more than a
-        tenth of its packets cannot be decoded.
+    :raises AudioError: as ``stream_audio`` does.
     """
     blocks: list[tuple[int, Tensor]] = []
     num_samples = 0

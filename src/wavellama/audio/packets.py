@@ -140,10 +140,7 @@ def _last_end(container: av.container.InputContainer, track: Track, name: str) -
 def _demux(
     container: av.container.InputContainer, track: Track, name: str
 ) -> Iterator[av.Packet[av.AudioStream]]:
-    """Yield the packets of a track; of Ogg files that were strung together those that are alike.
-
-    :raises FFmpegError: they cannot be read.
-    """
+    """Yield the packets of a track; of Ogg files that were strung together those that are alike."""
     is_first = True
     try:
         for packet in container.demux(track):

@@ -43,10 +43,7 @@ class VadOptions:
     """What regions are extended by on either side, at most to the middle between two."""
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        :raises ConfigError: one is out of range.
-        """
+        """:raises ConfigError: a value is out of range."""
         _check_range("threshold", self.threshold, MIN_THRESHOLD, 1.0)
         _check_range("neg_threshold", self.silence_threshold, 0.0, self.threshold)
         _check_range("min_speech_ms", self.min_speech_ms, MIN_SPEECH_MS, 60_000)

@@ -59,10 +59,7 @@ class RawPcm:
     """The samples of the channels take turns."""
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        :raises ConfigError: one is out of range.
-        """
+        """:raises ConfigError: a value is out of range."""
         if self.sample_format not in PCM_FORMATS:
             raise ConfigError(
                 f"`sample_format` must be one of {', '.join(PCM_FORMATS)},"

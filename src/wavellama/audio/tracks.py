@@ -33,10 +33,7 @@ class Selection:
     """How files may write the language of ``audio_track``, beside what it is called there."""
 
     def __post_init__(self) -> None:
-        """Check the values; digits are a number.
-
-        :raises OptionError: one is no number above 0, and no language or ``mix``.
-        """
+        """:raises OptionError: one is no number above 0 (digits are), no language, no ``mix``."""
         for name, other in (("audio_track", "a language"), ("channel", "'mix'")):
             value = getattr(self, name)
             if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():

@@ -54,9 +54,7 @@ class SpeechDetector:
     """
 
     def __init__(self, options: VadOptions | None = None, max_samples: int | None = None) -> None:
-        """Begin to listen.
-
-        :param max_samples: regions longer than this are cut where speech is least probable.
+        """:param max_samples: regions longer than this are cut where speech is least probable.
         :raises ConfigError: ``max_samples`` is too small, or silero-vad is not installed.
         """
         self._probability = _WindowProbability()

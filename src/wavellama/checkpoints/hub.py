@@ -190,10 +190,7 @@ def find_model(name: AssetCard | Path | str) -> ModelSource:
 
 
 def check_recognises(kls: type[Module]) -> None:
-    """Check that models of a class recognise speech.
-
-    :raises ConfigError: they do something else.
-    """
+    """Refuse models of a class that does not recognise speech: a ConfigError."""
     if not issubclass(kls, Wav2Vec2LlamaModel | Wav2Vec2AsrModel):
         raise ConfigError(
             f"A {kls.__name__} does not recognise speech; need a model of the family"
@@ -213,19 +210,15 @@ def load_model(
 
     On the meta device the model is built without weights, and no checkpoint is looked for.
 
-    :param card: as in ``find_model``.
-    :param device: where the weights go; by default torch's default device.
-    :param dtype: the type of the weights; by default torch's default type.
+    :param card: as in ``find_model``, whose errors are raised, too.
     :param mmap: whether to map the checkpoint into memory; those of speech models always are.
     :param kind: what the model has to be, which is found out before its checkpoint is fetched.
-    :raises UnknownNameError: there is no such card; the error names near ones.
-    :raises ConfigError: the directory holds no run with a checkpoint, or the card names no
-        checkpoint, or one that nothing can fetch; or the model is of another kind.
+    :raises ConfigError: the card names no checkpoint, or one that nothing can fetch, or the model
+        is of another kind.
     :raises CheckpointError: the checkpoint is missing, cannot be downloaded, is damaged, or is of
         another model.
     :raises AssetCardError: another field of the card (family, architecture, configuration, path) is
         missing or wrong.
-    :raises AssetMetadataError: the ``model.yaml`` of the run, or a score beside it, cannot be read.
     """
     source = find_model(card)
     if not issubclass(source.family.kls, kind):

@@ -60,10 +60,7 @@ def list_assets(args: argparse.Namespace) -> int:
 
 
 def show_asset(args: argparse.Namespace) -> int:
-    """Print a card, the cards that it is based on, and what its configuration resolves to.
-
-    :raises UnknownNameError: there is no card of that name.
-    """
+    """Print a card, the cards that it is based on, and what its configuration resolves to."""
     from fairseq2.assets import get_asset_store
 
     store = get_asset_store()
@@ -78,11 +75,7 @@ def show_asset(args: argparse.Namespace) -> int:
 
 
 def convert_asset(args: argparse.Namespace) -> int:
-    """Rewrite a checkpoint.
-
-    :raises ConfigError: the target's name does not tell a format.
-    :raises CheckpointError: the source cannot be read, or the target not written.
-    """
+    """Rewrite a checkpoint."""
     from wavellama.checkpoints.convert import convert_checkpoint
 
     count = convert_checkpoint(args.source, args.target, int8=args.int8)

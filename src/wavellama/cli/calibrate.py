@@ -112,10 +112,7 @@ def _save(model: ModelSource, found: Calibration) -> None:
 
 
 def _draw(path: Path, found: Calibration, title: str) -> None:
-    """Draw the picture.
-
-    :raises DataError: it cannot be written.
-    """
+    """Draw the picture."""
     from wavellama.errors import DataError
     from wavellama.tasks.plots import draw_reliability, save_figure
 

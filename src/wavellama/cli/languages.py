@@ -32,10 +32,7 @@ def add_languages_parser(subparsers: Subparsers) -> None:
 
 
 def list_languages(args: argparse.Namespace) -> int:
-    """Print code, two-letter code, name, script and flag of each language that matches.
-
-    :raises ConfigError: the model takes no language.
-    """
+    """Print code, two-letter code, name, script and flag of each language that matches."""
     from wavellama.text.lookup import fold
 
     table, wanted = _table(args.model), fold(args.pattern)

@@ -146,10 +146,7 @@ def create_pipeline(args: argparse.Namespace) -> ASRInferencePipeline:
 
 
 def _check_languages(args: argparse.Namespace) -> None:
-    """Check languages before the model is loaded; one that takes none says so itself.
-
-    :raises UnknownLanguageError: the model does not know one of them.
-    """
+    """Check languages before the model is loaded; one that takes none says so itself."""
     from wavellama.checkpoints.hub import find_model
 
     codes = [args.lang, *(args.languages or ())]
@@ -160,10 +157,7 @@ def _check_languages(args: argparse.Namespace) -> None:
 
 
 def read_examples(path: Path | None) -> Sequence[ContextExample] | None:
-    """Return the examples of a table; None where there is none.
-
-    :raises DataError: the table cannot be read, or has a row that is not an audio file and a text.
-    """
+    """Return the examples of a table (see ``read_examples_tsv``); None where there is none."""
     if path is None:
         return None
     from wavellama.pipeline.examples import read_examples_tsv

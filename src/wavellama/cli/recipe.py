@@ -69,10 +69,7 @@ def list_recipes(args: argparse.Namespace) -> int:
 
 
 def run_recipe(args: argparse.Namespace) -> int:
-    """Run the recipe that a file declares.
-
-    :raises ConfigError: the file declares another kind of recipe than the verb.
-    """
+    """Run the recipe that a file declares, if that is one of the verb."""
     file = find_recipe(args.config_file)
     if args.verb not in (None, file.recipe):
         right = f"asr {file.recipe}" if file.recipe in BUILT_IN else "run"

@@ -99,10 +99,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def run_serve(args: argparse.Namespace) -> int:
-    """Serve until a signal comes.
-
-    :raises ConfigError: an option is out of range, or the extra is not installed.
-    """
+    """Serve until a signal comes."""
     options = to_options(args)
     try:
         from wavellama.server.app import create_app
@@ -145,10 +142,7 @@ def _say(models: Sequence[str], url: str) -> None:
 
 
 def _read_keys(given: list[str] | None) -> tuple[str, ...]:
-    """Return the API keys that were given, or those of the environment.
-
-    :raises ConfigError: one is empty, so that everybody would know it.
-    """
+    """Return the API keys that were given, or those of the environment."""
     keys = given if given is not None else os.environ.get(KEY_VARIABLE, "").split(",")
     keys = [key.strip() for key in keys]
     if given is not None and not all(keys):

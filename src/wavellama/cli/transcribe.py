@@ -88,10 +88,7 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_transcribe(args: argparse.Namespace) -> int:
-    """Write the transcript of each file as soon as it is complete; bad files are named at the end.
-
-    :raises ConfigError: options contradict each other.
-    """
+    """Write the transcript of each file as soon as it is there; bad files are named at the end."""
     from wavellama.pipeline.sources import find_files
 
     formats, layout = _choose_layout(args)
@@ -117,10 +114,7 @@ def run_transcribe(args: argparse.Namespace) -> int:
 
 
 def _choose_layout(args: argparse.Namespace) -> tuple[Formats, WriterOptions]:
-    """Return the formats, and the layout of subtitles: two lines of 42 columns by default.
-
-    :raises ConfigError: none of the formats can honour the options.
-    """
+    """Return the formats, and the layout of subtitles: two lines of 42 columns by default."""
     formats = find_formats(args.format)
     width, count = args.max_line_width, args.max_line_count
     if count is not None and width is None and has_subtitles(formats):
@@ -176,10 +170,7 @@ def _open(file: SourceFile, raw_rate: int | None) -> AudioInput:
 
 
 def _printer(formats: Formats, options: WriterOptions, num_files: int) -> Save:
-    """Return what prints the transcripts.
-
-    :raises ConfigError: what is to be printed cannot stand one after the other.
-    """
+    """Return what prints the transcripts."""
     (name, chosen), *more = formats.items()
     if more or (num_files > 1 and not chosen.is_line_based):
         raise ConfigError(

@@ -147,10 +147,7 @@ def write_manifest(path: Path, utterances: Sequence[Utterance]) -> None:
 
 
 def check_suffix(path: Path) -> None:
-    """Check that a manifest can be written under this name.
-
-    :raises DataError: the suffix is unknown.
-    """
+    """Refuse names under which no manifest can be written: a DataError."""
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path} is no manifest: its name must end in {' or '.join(SUFFIXES)}.")
 
@@ -258,10 +255,7 @@ def _to_utterance(row: Row, folder: Path, default_split: str | None) -> Utteranc
 
 
 def _optional(row: Row, key: str) -> str | None:
-    """Return a text that a row may have.
-
-    :raises ValueError: it is something else, or no text that can be written.
-    """
+    """Return a text that a row may have."""
     value = row.get(key)
     if key in _NUMBERED and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)

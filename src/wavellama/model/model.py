@@ -89,24 +89,13 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         ctc_head: Linear | LanguageCtcHead | None = None,
         syntax: Syntax | None = None,
     ) -> None:
-        """
-        :param model_type: the kind of model, which selects the syntax.
-        :param model_dim: the width of the decoder.
-        :param target_vocab_info: the target vocabulary and its control tokens.
+        """Take the parts; what is no module means what ``Wav2Vec2LlamaConfig`` says of that name.
+
         :param masker: the feature masker; acts in training only.
         :param max_generation_length: the longest decoder sequence, context included.
-        :param encoder_stacking: the number of encoder frames per decoder position.
-        :param lang_embeddings_p: the probability with which training shows a row its language.
-        :param language_column_name: the metadata column that holds language codes.
         :param lang_mapping: language code to row of ``lang_embeddings``.
-        :param context_text_only: whether the examples of ZERO_SHOT are text without audio.
-        :param beam_search_config: the default search of ``generate``.
-        :param streaming_config: whether and how audio is cut into segments.
         :param text_encoder: encodes the words of a segment in the training of streaming models.
-        :param n_context_examples: how many examples ZERO_SHOT reads.
         :param seed: the seed of the draws that training makes.
-        :param zero_shot_swapped_bos_eos: whether ZERO_SHOT reads EOS before its text, BOS after it.
-        :param special_token_base: the id of the first special token (default: vocabulary size).
         :param ctc_head: the output on the encoder, for CTC.
         :param syntax: what the decoder reads; None: what the kind of model and its form select.
         :raises SyntaxNotAvailableError: there is no such form of this kind of model.
@@ -178,11 +167,7 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         return ForwardOutput(loss, logits, layout, *self._decoder_inputs(asr_batch, prompt))
 
     def read_batch(self, batch: Seq2SeqBatch) -> AsrBatch:
-        """Turn fairseq2's batch into the typed one, with the metadata that this model reads.
-
-        :raises BatchError: the batch is packed, has targets outside the vocabulary, or its
-            metadata does not have one entry per row.
-        """
+        """Return the typed batch, with the metadata that the model reads (see ``read_columns``)."""
         return read_columns(
             *(batch, self.syntax, self.language_column_name, self.target_vocab_info.size)
         )

@@ -46,7 +46,8 @@ def cut(
         else:
             yield from cut_fixed(rest, chunk_secs, overlap_secs(chunk_secs))
     elif head:
-        yield _whole(torch.cat(head), look_for_speech=vad is None)
+        whole = torch.cat(head)
+        yield Chunk(whole, 0, *(detect_speech(whole) if vad is None else ()))
 
 
 def _take(blocks: Iterator[Tensor], num_samples: int) -> list[Tensor]:
@@ -58,9 +59,3 @@ def _take(blocks: Iterator[Tensor], num_samples: int) -> list[Tensor]:
             break
         taken.append(block)
     return taken
-
-
-def _whole(waveform: Tensor, look_for_speech: bool) -> Chunk:
-    if not look_for_speech:
-        return Chunk(waveform, 0, (), None)
-    return Chunk(waveform, 0, *detect_speech(waveform))

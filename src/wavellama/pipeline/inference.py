@@ -23,7 +23,7 @@ from wavellama.model.frames import frame_grid, room_for_audio
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.options import check_value, refuse
-from wavellama.pipeline.chunked import Batching, ChunkedRun
+from wavellama.pipeline.chunked import Batching
 from wavellama.pipeline.devices import check_dtype, default_device, find_device
 from wavellama.pipeline.inputs import (
     ContextExample,
@@ -34,7 +34,7 @@ from wavellama.pipeline.inputs import (
     examples_per_input,
     langs_per_input,
 )
-from wavellama.pipeline.jobs import in_order
+from wavellama.pipeline.jobs import Job, in_order
 from wavellama.pipeline.live import LiveSession
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.plans import ClipPlan, Plan, StreamPlan
@@ -46,7 +46,6 @@ from wavellama.pipeline.recogniser import (
 )
 from wavellama.pipeline.scribes import ClipScribe
 from wavellama.pipeline.segments import SegmentBuilder, to_transcript
-from wavellama.pipeline.streaming_models import StreamedRun
 from wavellama.pipeline.word_times import create_word_timer
 from wavellama.transcript.calibration import Confidence
 from wavellama.transcript.types import Transcript
@@ -169,8 +168,8 @@ class ASRInferencePipeline:
         options = _check(options)
         checked = self.inputs(as_list(inputs), lang if lang is not None else options.lang, examples)
         checked = [replace(one, selection=options.selection) for one in checked]
-        run = self.plan(options).run(lambda job, secs: on_progress(secs))
-        return self._stream(run, checked, options.in_order)
+        jobs = self.plan(options).run(checked, lambda job, secs: on_progress(secs))
+        return _stream(in_order(jobs) if options.in_order else jobs, len(checked))
 
     def live(
         self,
@@ -196,10 +195,9 @@ class ASRInferencePipeline:
     def plan(self, options: TranscribeOptions, *, is_live: bool = False) -> Plan:
         """Return what ``stream_results`` and ``live`` work with, for those who share the model.
 
+        It raises what they raise of options.
+
         :param is_live: whether the audio is still to be spoken.
-        :raises BatchError: the model takes no language.
-        :raises ConfigError: the model cannot do what the options ask for.
-        :raises UnknownLanguageError: a language code is not known.
         """
         options = options.with_search(self.beam_search_config)
         if is_live:
@@ -218,30 +216,13 @@ class ASRInferencePipeline:
         plan = self.plan(TranscribeOptions(no_speech_threshold=1.0))
         if isinstance(plan, ClipPlan):
             plan = replace(plan, batching=batching)
-        run = plan.run(lambda job, secs: None)
+        jobs = in_order(plan.run(inputs, lambda job, secs: None))
         try:
-            return [transcript.text for transcript in self._stream(run, inputs)]
+            return [transcript.text for transcript in _stream(jobs, len(inputs))]
         except TranscriptionError as ex:
             if len(inputs) == 1:
                 raise ex.failures[0] from None
             raise
-
-    def _stream(
-        self, run: ChunkedRun | StreamedRun, inputs: Sequence[Input], ordered: bool = True
-    ) -> Iterator[Transcript]:
-        """Yield transcripts; at the end tell of the inputs that have none."""
-        texts: list[str | None] = [None] * len(inputs)
-        failures: dict[int, AudioError] = {}
-        jobs = run.run(inputs)
-        for job in in_order(jobs) if ordered else jobs:
-            if job.error is not None:
-                failures[job.input.index] = job.error
-                continue
-            transcript = to_transcript(job)
-            texts[transcript.index] = transcript.text
-            yield transcript
-        if failures:
-            raise TranscriptionError(texts, dict(sorted(failures.items())))
 
     def _create_builder(self, options: TranscribeOptions) -> SegmentBuilder:
         model, tokenizer = self.model, self.tokenizer
@@ -253,7 +234,6 @@ class ASRInferencePipeline:
     ) -> list[Input]:
         """Return the inputs with what goes with each, before any audio is read.
 
-        :param examples: as for ``stream_results``; None where the model reads none.
         :raises BatchError: the model needs examples or takes none, or takes no language.
         :raises UnknownLanguageError: a language code is not known.
         """
@@ -272,11 +252,8 @@ class ASRInferencePipeline:
             return [None] * count
         if not self._needs_examples:
             raise BatchError("This model reads no examples, but some are given.")
-        read: dict[int, Sequence[Example]] = {}
         rows = examples_per_input(examples, count)
-        for row in rows:
-            if id(row) not in read:
-                read[id(row)] = self._read_examples(row)
+        read = {key: self._read_examples(row) for key, row in {id(r): r for r in rows}.items()}
         return [read[id(row)] for row in rows]
 
     def _read_examples(self, examples: Sequence[ContextExample]) -> list[Example]:
@@ -297,6 +274,21 @@ class ASRInferencePipeline:
         return isinstance(self.model, Wav2Vec2LlamaModel) and self.model.syntax.needs_examples
 
 
+def _stream(jobs: Iterable[Job], count: int) -> Iterator[Transcript]:
+    """Yield transcripts; at the end tell of those of ``count`` inputs that have none."""
+    texts: list[str | None] = [None] * count
+    failures: dict[int, AudioError] = {}
+    for job in jobs:
+        if job.error is not None:
+            failures[job.input.index] = job.error
+            continue
+        transcript = to_transcript(job)
+        texts[transcript.index] = transcript.text
+        yield transcript
+    if failures:
+        raise TranscriptionError(texts, dict(sorted(failures.items())))
+
+
 def _check(options: TranscribeOptions | None) -> TranscribeOptions:
     """Return the options, or the default ones."""
     check_value("options", options, TranscribeOptions, NoneType)
@@ -305,19 +297,18 @@ def _check(options: TranscribeOptions | None) -> TranscribeOptions:
 
 def _find_source(name: str | Path | None, has_parts: bool) -> ModelSource | None:
     """Return where the model comes from: the one of the package if nothing is given."""
-    if name is None:
-        return None if has_parts else find_model(DEFAULT_MODEL)
-    return find_model(name)
+    name = DEFAULT_MODEL if name is None and not has_parts else name
+    return None if name is None else find_model(name)
+
+
+def _best_search(source: ModelSource | None) -> Wav2Vec2LlamaBeamSearchConfig:
+    return TranscribeOptions().beam if source is None else source.read_search()
 
 
 def _needed(source: ModelSource | None) -> ModelSource:
     if source is None:
         raise ConfigError("Without a model card, give both `model` and `tokenizer`.")
     return source
-
-
-def _best_search(source: ModelSource | None) -> Wav2Vec2LlamaBeamSearchConfig:
-    return TranscribeOptions().beam if source is None else source.read_search()
 
 
 def _trained_secs(source: ModelSource | None) -> tuple[float, float]:

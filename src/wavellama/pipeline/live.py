@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeGuard, final
+from typing import Final, Protocol, final
 
 import numpy as np
 import torch
@@ -127,7 +127,9 @@ class LiveSession:
 
 def _to_samples(samples: Tensor | np.ndarray) -> Tensor:
     """Return samples as floats. (T)."""
-    array = samples.detach().float().cpu().numpy() if _is_float(samples) else np.asarray(samples)
+    if isinstance(samples, Tensor) and samples.is_floating_point():
+        samples = samples.detach().float().cpu()  # numpy does not know all of torch's types
+    array = np.asarray(samples)
     if array.ndim != 1 or array.dtype.kind not in "fiu":
         raise AudioError(
             "live audio", f"needs mono samples, but got {array.dtype} of the shape {array.shape}."
@@ -140,11 +142,6 @@ def _to_samples(samples: Tensor | np.ndarray) -> Tensor:
     return converted
 
 
-def _is_float(samples: Tensor | np.ndarray) -> TypeGuard[Tensor]:
-    """Say whether samples are a tensor of floats, some of which numpy does not know."""
-    return isinstance(samples, Tensor) and samples.is_floating_point()
-
-
 class LiveTexts:
     """Makes stable and tentative texts of what was recognised."""
 
@@ -152,18 +149,20 @@ class LiveTexts:
         """:param input_: what goes with the audio."""
         self.job, self._builder, self._before = Job(input_), builder, ""
 
-    def place(self, clip: Clip, written: Written) -> Segment | AudioError:
-        """Return a segment with a space in front where one belongs, or an error about its clip."""
+    def place(
+        self, clip: Clip, written: Written, before: Sequence[int] | None = None
+    ) -> Segment | AudioError:
+        """Return a segment with a space in front where one belongs, or an error about its clip.
+
+        :param before: the tokens that those of the segment go on from, if they do.
+        """
         if isinstance(written, Fault):
-            return _lost(clip, written)
+            begin, end = clip.span
+            return AudioError(f"live audio from {begin:.2f} to {end:.2f} s", written.reason)
+        if before is not None:
+            return replace(written, text=self._builder.continue_text(before, written.tokens))
         space = " " if needs_space(self._before, written.text) else ""
         return replace(written, text=f"{space}{written.text}")
-
-    def follow(self, clip: Clip, written: Written, tokens: Sequence[int]) -> Segment | AudioError:
-        """Return a segment whose text goes on from that of ``tokens``, or an error."""
-        if isinstance(written, Fault):
-            return _lost(clip, written)
-        return replace(written, text=self._builder.continue_text(tokens, written.tokens))
 
     def keep(self, time: float, result: Segment | AudioError) -> LiveUpdate:
         """Return an update with a result that will not change any more."""
@@ -171,12 +170,6 @@ class LiveTexts:
             return LiveUpdate(time, (), "", (result,))
         self._before = result.text or self._before
         return LiveUpdate(time, (result,) if result.text else (), "")
-
-
-def _lost(clip: Clip, fault: Fault) -> AudioError:
-    """Return an error that says which seconds could not be recognised."""
-    begin, end = clip.span
-    return AudioError(f"live audio from {begin:.2f} to {end:.2f} s", fault.reason)
 
 
 def _tentative(time: float, result: Segment | AudioError) -> LiveUpdate:
@@ -304,4 +297,4 @@ class SegmentListener:
         chunk, audio = Chunk(samples, self._begin), state.normalize(samples)
         clip = StreamClip(self._texts.job, 0, chunk, state=state, audio=audio, is_last=is_last)
         (written,) = self._scribe.write([clip])
-        return self._texts.follow(clip, written, self._tokens)
+        return self._texts.place(clip, written, self._tokens)

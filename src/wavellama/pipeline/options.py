@@ -31,7 +31,6 @@ class TranscribeOptions:
     lang: str | None = option(
         None, "language", "the language that is spoken: eng_Latn, ...", metavar="CODE"
     )
-    """The language of all inputs (models that take a language)."""
 
     languages: tuple[str, ...] = option(
         (),
@@ -39,12 +38,10 @@ class TranscribeOptions:
         "languages that may be spoken: the likeliest is detected, piece by piece",
         metavar="CODE,CODE,...",
     )
-    """The languages that may be spoken: the likeliest of them is detected, segment by segment."""
 
     script: str | None = option(
         None, "language", "the only script to write in: Latn, ...", metavar="CODE"
     )
-    """The ISO 15924 code of the only script that may be written, such as ``Latn``."""
 
     search: Wav2Vec2LlamaBeamSearchConfig | None = None
     """The search; its ``nbest`` is the number of beams. None: that of the pipeline."""
@@ -64,7 +61,6 @@ class TranscribeOptions:
         "words and phrases that are likely; @FILE: one per line",
         metavar="WORD,...|@FILE",
     )
-    """Words and phrases that are likely to be said."""
 
     hotword_weight: float = option(
         1.0, "language", "how much they count", metavar="W", low=0.0, high=100.0
@@ -93,7 +89,6 @@ class TranscribeOptions:
     channel: str | int = option(
         "mix", "audio", "a channel alone (mix: their mean)", metavar="N|mix"
     )
-    """The number of the channel that is read, from 1 on, or ``mix``: their mean."""
 
     vad: bool | None = option(
         None,
@@ -145,7 +140,6 @@ class TranscribeOptions:
     word_timestamps: bool = option(
         False, "results", "find the times of words (default: where the format has them)"
     )
-    """Whether to find out when each word is spoken."""
 
     aligner: str | Path | None = option(
         None, "results", "a CTC model that finds word times", metavar="CARD|DIR"
@@ -173,7 +167,6 @@ class TranscribeOptions:
         high=60.0,
         is_pace=True,
     )
-    """Live: how long a silence ends an utterance."""
 
     in_order: bool = option(True, is_pace=True)
     """Whether transcripts come in the order of the inputs, or as they are completed."""

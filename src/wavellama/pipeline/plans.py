@@ -6,6 +6,7 @@ place, which shares the model with others, say.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, final
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias, final
 from wavellama.pipeline.chunked import Batching, ChunkedRun
 from wavellama.pipeline.cutting import cut
 from wavellama.pipeline.inputs import Input
-from wavellama.pipeline.jobs import OnProgress
+from wavellama.pipeline.jobs import Job, OnProgress
 from wavellama.pipeline.live import LiveSession, LiveTexts, SegmentListener, UtteranceListener
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.pipeline.recogniser import StreamRecogniser
@@ -38,15 +39,15 @@ class ClipPlan:
     whole_secs: float
     """The longest audio that stays whole."""
 
-    def run(self, on_progress: OnProgress) -> ChunkedRun:
-        """Return what turns files into segments."""
+    def run(self, inputs: Sequence[Input], on_progress: OnProgress) -> Iterator[Job]:
+        """Yield the jobs of all inputs, each as soon as it is done."""
         cutter = partial(
             cut,
             chunk_secs=self.options.chunk_secs or self.piece_secs,
             whole_secs=self.options.chunk_secs or self.whole_secs,
             vad=self.options.vad,
         )
-        return ChunkedRun(cutter, self.scribe, self.batching, on_progress)
+        return ChunkedRun(cutter, self.scribe, self.batching, on_progress).run(inputs)
 
     def listen(self, input_: Input) -> LiveSession:
         """Return what turns live audio into segments."""
@@ -65,10 +66,11 @@ class StreamPlan:
     scribe: Scribe[Any]
     recogniser: StreamRecogniser
 
-    def run(self, on_progress: OnProgress) -> StreamedRun:
-        """Return what turns files into segments; their lengths are those of the model."""
+    def run(self, inputs: Sequence[Input], on_progress: OnProgress) -> Iterator[Job]:
+        """Yield the jobs of all inputs, each as soon as it is done."""
         secs = self.options.batch_secs
-        return StreamedRun(self.recogniser, self.scribe, self.builder, secs, on_progress)
+        run = StreamedRun(self.recogniser, self.scribe, self.builder, secs, on_progress)
+        return run.run(inputs)
 
     def listen(self, input_: Input) -> LiveSession:
         """Return what turns live audio into segments."""

@@ -224,10 +224,7 @@ class StreamRecogniser:
 def _load_draft_model(
     model: Wav2Vec2LlamaModel, options: TranscribeOptions
 ) -> Wav2Vec2AsrModel | None:
-    """Load the CTC model that drafts texts, if one is asked for.
-
-    :raises ConfigError: it is of another kind, or has another vocabulary.
-    """
+    """Load the CTC model that drafts texts, if one is asked for."""
     if options.draft_model is None:
         return None
     weight = model.encoder_proj.weight

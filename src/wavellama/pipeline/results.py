@@ -64,7 +64,7 @@ class ResultFolder:
                 before = _read_settings(folder / SETTINGS, must_be_whole=bool(entries))
                 strangers = before.get(_STRANGERS, self._find_strangers() if not before else [])
                 _check_settings(folder, settings, before if entries else {}, strangers)
-                _cut_torn_line(journal)
+                os.truncate(journal, sum(len(line) + 1 for line in _whole_lines(journal)))
             except BaseException:
                 self._journal.close()
                 raise
@@ -96,13 +96,10 @@ class ResultFolder:
         entry = self._done.get(self._identity(file))
         if entry is None or _is_passing(file):
             return False
-        results = (self._result(entry.stem, name) for name in self._formats)
-        return all(map(os.path.lexists, results)) and not self._is_replaced(file, entry)
-
-    def _is_replaced(self, file: SourceFile, entry: _Entry) -> bool:
-        """Tell whether another file has the name now; one that is gone was not replaced."""
-        now = _fingerprint(file.path) if entry.fingerprint is not None else None
-        return now is not None and now != entry.fingerprint
+        if not all(os.path.lexists(self._result(entry.stem, name)) for name in self._formats):
+            return False
+        # Another file may have the name now; one that is gone was not replaced.
+        return entry.fingerprint is None or _fingerprint(file.path) in (None, entry.fingerprint)
 
     def _result(self, stem: PurePath, name: str) -> Path:
         return self.path / stem.with_name(f"{stem.name}.{name}")
@@ -150,11 +147,9 @@ class ResultFolder:
         """
         with _writing(Path(self._journal.name)):
             if self._has_old_lines:
-                entries = _read_journal(Path(self._journal.name))
-                lines = {(entry.path, entry.stem): entry.line for entry in entries}
-                write_atomic(
-                    Path(self._journal.name), "".join(f"{line}\n" for line in lines.values())
-                )
+                path = Path(self._journal.name)
+                lines = {(entry.path, entry.stem): entry.line for entry in _read_journal(path)}
+                write_atomic(path, "".join(f"{line}\n" for line in lines.values()))
             self._journal.close()
 
 
@@ -255,10 +250,7 @@ class _Entry(NamedTuple):
 
 
 def _open_journal(path: Path) -> TextIO:
-    """Open a journal to append to, which nobody else may do meanwhile.
-
-    :raises ConfigError: another process has opened it.
-    """
+    """Open a journal to append to, which nobody else may do meanwhile."""
     journal = path.open("a", encoding="utf-8", errors=ODD_NAMES)
     try:
         lock(journal)
@@ -292,10 +284,6 @@ def _read_journal(path: Path) -> Iterator[_Entry]:
                 " or remove that line."
             ) from None
         yield entry
-
-
-def _cut_torn_line(path: Path) -> None:
-    os.truncate(path, sum(len(line) + 1 for line in _whole_lines(path)))
 
 
 def _whole_lines(path: Path) -> list[bytes]:

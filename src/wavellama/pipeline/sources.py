@@ -83,7 +83,8 @@ def _media_files(folder: Path) -> list[Path]:
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in MEDIA_SUFFIXES
-        and not _is_hidden(path.relative_to(folder))
+        # macOS leaves a hidden file beside each one (``._a.wav``)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     )
     if not files:
@@ -91,8 +92,3 @@ def _media_files(folder: Path) -> list[Path]:
             f"{folder} holds no audio or video file (one that ends with .wav, .mp3, .mp4, ...)."
         )
     return files
-
-
-def _is_hidden(path: PurePath) -> bool:
-    """Tell files as macOS leaves beside each one (``._a.wav``), and all in hidden folders."""
-    return any(part.startswith(".") for part in path.parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -28,24 +28,15 @@ from wavellama.prompt.segments import SegmentCutter
 from wavellama.units import samples_to_seconds
 
 
-class StreamSegment(NamedTuple):
-    """A segment of audio, not normalised."""
-
-    samples: Tensor
-    """*Shape:* (T)."""
-
-    is_last: bool
-
-
-def read_segments(blocks: Iterable[Tensor], cutter: SegmentCutter) -> Iterator[StreamSegment]:
-    """Cut audio into segments while it is being read; which one is the last shows in time."""
+def read_segments(blocks: Iterable[Tensor], cutter: SegmentCutter) -> Iterator[tuple[Tensor, bool]]:
+    """Cut audio (T) into segments while it is being read; yield also which one is the last."""
     waiting = torch.zeros(0)
     for block in blocks:
         waiting = torch.cat([waiting, block])
         while cutter.is_complete(len(waiting)):
-            yield StreamSegment(waiting[: cutter.segment_len], is_last=False)
+            yield waiting[: cutter.segment_len], False
             waiting = waiting[cutter.segment_len :]
-    yield StreamSegment(waiting[: cutter.last_len(len(waiting))], is_last=True)
+    yield waiting[: cutter.last_len(len(waiting))], True
 
 
 @dataclass
@@ -54,7 +45,7 @@ class _Stream:
 
     job: Job
     state: StreamState
-    segments: Iterator[StreamSegment]
+    segments: Iterator[tuple[Tensor, bool]]
     begin: int = 0
     tokens: tuple[int, ...] = ()
 
@@ -72,10 +63,7 @@ class _Stream:
 
 
 def _normalizer_of_all(input_: Input) -> Normalizer:
-    """Return the normaliser of the whole audio of an input.
-
-    :raises AudioError: it cannot be read, or not twice.
-    """
+    """Return the normaliser of the whole audio of an input."""
     if not can_be_read_again(input_.audio):
         raise AudioError(
             input_.name,

@@ -148,7 +148,7 @@ class ServedModel:
         def note(job: Job, secs: float) -> None:
             on_settled(settled_segments(job))
 
-        jobs = replace(plan, scribe=scribe).run(note).run([input_])
+        jobs = replace(plan, scribe=scribe).run([input_], note)
         return Transcription(jobs, self, client)
 
     def listen(self, options: TranscribeOptions) -> tuple[LiveSession, Client]:

@@ -67,10 +67,7 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def check_objective(self, objective: Objective) -> None:
-        """Check that the model has what the objective trains.
-
-        :raises ConfigError: it has not.
-        """
+        """Refuse an objective for which the model lacks something: a ConfigError."""
 
     @abstractmethod
     def use_tokenizer(self, tokenizer: Tokenizer) -> None:

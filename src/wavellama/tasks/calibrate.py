@@ -117,10 +117,7 @@ class SplitReader:
 
 
 def check_decoder(model: torch.nn.Module) -> Wav2Vec2LlamaModel:
-    """Return the model if it writes text by a decoder.
-
-    :raises ConfigError: it is a CTC model, or of another kind.
-    """
+    """Return a model that writes text by a decoder; any other one is a ConfigError."""
     if isinstance(model, Wav2Vec2LlamaModel):
         return model
     raise ConfigError(

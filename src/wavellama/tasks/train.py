@@ -145,10 +145,7 @@ def _create_units(context: RecipeContext, config: TrainConfig) -> tuple[LossUnit
 
 
 def _check_score_metric(name: str | None, unit: ValidationUnit) -> None:
-    """Check that validation measures the score; fairseq2 would find out after the first one.
-
-    :raises ConfigError: it does not.
-    """
+    """Check that validation measures the score; fairseq2 would find out after the first one."""
     measured = MetricBag(device=CPU)
     unit.prepare_metric_bag(measured)
     if name is not None and name not in measured.metrics:

@@ -26,7 +26,6 @@ class WriterOptions:
     highlight_words: bool = option(
         False, "output", "underline each word as it is spoken", is_switch=True
     )
-    """Whether each word is underlined while it is spoken."""
 
     def __post_init__(self) -> None:
         """:raises OptionError: a value cannot be, or lines are counted but not broken."""

@@ -24,7 +24,6 @@ _SEPARATORS: Final = {ord(char): f"\\u{ord(char):04x}" for char in "\x7f\x85\u20
 def write_json(transcript: Transcript, options: WriterOptions) -> str:
     """Return a transcript as one JSON object in one line, so that several can follow each other.
 
-    :param options: not read; JSON has no lines to lay out.
     :raises ValueError: the words of a segment do not stand in its text.
     """
     text = json.dumps(_to_record(transcript), ensure_ascii=False, allow_nan=False)

@@ -44,10 +44,7 @@ Formats: TypeAlias = Mapping[str, Format]
 
 
 def write_txt(transcript: Transcript, options: WriterOptions) -> str:
-    """Return the text of each segment on a line of its own.
-
-    :param options: not read; a line is a segment.
-    """
+    """Return the text of each segment on a line of its own; the options have nothing to lay out."""
     return "".join(f"{text}\n" for _, text in _spoken(transcript))
 
 
@@ -63,10 +60,7 @@ def table_row(path: str, text: str) -> str:
 
 
 def write_tsv(transcript: Transcript, options: WriterOptions) -> str:
-    """Return a table of start, end (both in whole milliseconds) and text, without quoting.
-
-    :param options: not read; a row is a segment.
-    """
+    """Return a table of start, end (both in whole milliseconds) and text, without quoting."""
     rows = ["start\tend\ttext\n"]
     for segment, text in _spoken(transcript):
         start = max(0, seconds_to_ms(segment.start))
