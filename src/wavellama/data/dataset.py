@@ -47,7 +47,7 @@ class AsrDataset(ABC):
         """
         given = self._in_languages(split, options.languages)
         shortest, longest = options.min_audio_secs, options.max_audio_secs
-        utterances = [u for u in given if shortest <= u.duration <= longest]
+        utterances = list(filter(options.keeps, given))
         if not utterances:
             raise DataError(
                 f"The split {split} has no utterance of {shortest:g} to {longest:g} seconds."

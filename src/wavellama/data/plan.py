@@ -73,6 +73,11 @@ class ReaderOptions:
     sync_mode: SyncMode = SyncMode.UNTIL_LAST
     """When the ranks of a run stop: with the first one out of data, or with the last."""
 
+    def keeps(self, utterance: Utterance) -> bool:
+        """Say whether an utterance has a length and a language that are read."""
+        is_fit = self.min_audio_secs <= utterance.duration <= self.max_audio_secs
+        return is_fit and (not self.languages or utterance.lang in self.languages)
+
 
 class Plan(TypedDict):
     """What is read for one row of a batch (a dict, as fairseq2's pipeline needs)."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import pi
 from pathlib import Path
 from typing import Final, final
 
 import torch
-from fairseq2.utils.validation import Validatable, ValidationResult
 from torch import Tensor
 from typing_extensions import override
 
@@ -18,6 +17,7 @@ from wavellama.data.dataset import AsrDataset
 from wavellama.data.utterance import Utterance
 from wavellama.data.words import AlignedWord
 from wavellama.errors import UnknownNameError
+from wavellama.faults import Checked
 from wavellama.units import SAMPLE_RATE, samples_to_seconds, seconds_to_samples
 
 TOY_TONES_FAMILY: Final = "toy_tones"
@@ -28,7 +28,7 @@ TONE_SECS: Final = 0.08
 
 
 @dataclass(kw_only=True)
-class ToyTonesConfig(Validatable):
+class ToyTonesConfig(Checked):
     """The size of the data set."""
 
     num_train: int = 64
@@ -37,12 +37,10 @@ class ToyTonesConfig(Validatable):
     num_valid: int = 16
     """Utterances in each of the splits ``dev`` and ``test``."""
 
-    def validate(self) -> ValidationResult:
-        """Check that no split is empty."""
-        result = ValidationResult()
+    @override
+    def find_faults(self) -> Iterator[str]:
         if min(self.num_train, self.num_valid) < 1:
-            result.add_error("`num_train` and `num_valid` must be at least 1.")
-        return result
+            yield "`num_train` and `num_valid` must be at least 1."
 
 
 @final

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
 from fairseq2.models.llama import LLaMAConfig
-from fairseq2.utils.validation import Validatable, ValidationResult
+from typing_extensions import override
 
 from wavellama.errors import WavellamaError
+from wavellama.faults import Checked
 from wavellama.model.encoder_config import AsrConfig, default_asr_config
 from wavellama.model.frames import encoder_grid, room_for_audio
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
@@ -25,7 +27,7 @@ WAV2VEC2_LLAMA_FAMILY: Final = "wav2vec2_llama"
 
 
 @dataclass(kw_only=True)
-class Wav2Vec2LlamaStreamingConfig(Validatable):
+class Wav2Vec2LlamaStreamingConfig(Checked):
     """How a streaming model cuts its audio."""
 
     is_streaming: bool = False
@@ -54,29 +56,25 @@ class Wav2Vec2LlamaStreamingConfig(Validatable):
             self.min_audio_ms * self.sample_rate // 1000,
         )
 
-    def validate(self) -> ValidationResult:
-        """Check that every segment is long enough for the encoder."""
-        result = ValidationResult()
+    @override
+    def find_faults(self) -> Iterator[str]:
         if self.sample_rate != SAMPLE_RATE:
-            result.add_error(
+            yield (
                 f"`sample_rate` must be {SAMPLE_RATE}, the rate of all audio here, but is"
                 f" {self.sample_rate}."
             )
         if self.cutter.min_len < MIN_SAMPLES:
-            result.add_error(
+            yield (
                 f"`min_audio_ms` ({self.min_audio_ms}) must be at least {MIN_SAMPLES} samples, the"
                 " shortest audio that the encoder reads."
             )
         if self.cutter.segment_len <= self.cutter.min_len:
-            result.add_error(
+            yield (
                 f"`segment_secs` ({self.segment_secs:g}) must be longer than `min_audio_ms`"
                 f" ({self.min_audio_ms})."
             )
         if self.n_context_segments < 0:
-            result.add_error(
-                f"`n_context_segments` must be at least 0, but is {self.n_context_segments}."
-            )
-        return result
+            yield f"`n_context_segments` must be at least 0, but is {self.n_context_segments}."
 
 
 def _default_llama_config() -> LLaMAConfig:
@@ -93,7 +91,7 @@ def _default_llama_config() -> LLaMAConfig:
 
 
 @dataclass(kw_only=True)
-class Wav2Vec2LlamaConfig(Validatable):
+class Wav2Vec2LlamaConfig(Checked):
     """The configuration of a Wav2Vec2-Llama model.
 
     The defaults make a small, consistent LLM_ASR model; the published architectures are rows of
@@ -174,73 +172,67 @@ class Wav2Vec2LlamaConfig(Validatable):
         if isinstance(self.languages, Path | str):
             self.languages = read_codes(Path(self.languages))
 
-    def validate(self) -> ValidationResult:
-        """Check that vocabularies, pad ids and the number of special tokens agree."""
-        result = ValidationResult()
+    @override
+    def find_faults(self) -> Iterator[str]:
         asr_vocab, llama_vocab = self.target_vocab_size, self.llama_config.vocab_size
         if asr_vocab != llama_vocab:
-            result.add_error(
+            yield (
                 f"`wav2vec2_asr_config.target_vocab_size` ({asr_vocab}) and"
                 f" `llama_config.vocab_size` ({llama_vocab}) must be equal."
             )
         if self.llama_config.pad_idx != self.pad_idx:
-            result.add_error(
+            yield (
                 f"`pad_idx` ({self.pad_idx}) and `llama_config.pad_idx`"
                 f" ({self.llama_config.pad_idx}) must be equal."
             )
         for name, least in (("encoder_stacking", 1), ("n_context_examples", 0)):
             if (value := getattr(self, name)) < least:
-                result.add_error(f"`{name}` must be at least {least}, but is {value}.")
+                yield f"`{name}` must be at least {least}, but is {value}."
         if not 0.0 <= self.lang_embeddings_p <= 1.0:
-            result.add_error(f"`lang_embeddings_p` must lie in [0, 1]: {self.lang_embeddings_p}.")
-        self._validate_syntax(result)
-        self._validate_indices(result)
-        self._validate_languages(result)
-        return result
+            yield f"`lang_embeddings_p` must lie in [0, 1]: {self.lang_embeddings_p}."
+        yield from self._syntax_faults()
+        yield from self._index_faults()
+        yield from self._language_faults()
 
-    def _validate_languages(self, result: ValidationResult) -> None:
+    def _language_faults(self) -> Iterator[str]:
         if self.languages is None:
             return
         codes = list(map(str, cast(list[str], self.languages)))
         if not codes:
-            result.add_error("`languages` names no language.")
+            yield "`languages` names no language."
         for code in codes:
             if not is_code(code):
-                result.add_error(f"`languages` has {code!r}, which is no code such as eng_Latn.")
+                yield f"`languages` has {code!r}, which is no code such as eng_Latn."
         for code, count in Counter(map(str.lower, codes)).items():
             if count > 1:
-                result.add_error(f"`languages` has {code} {count} times.")
+                yield f"`languages` has {code} {count} times."
 
-    def _validate_indices(self, result: ValidationResult) -> None:
+    def _index_faults(self) -> Iterator[str]:
         size = self.target_vocab_size
         for name in ("bos_idx", "pad_idx", "eos_idx", "unk_idx"):
             if not 0 <= getattr(self, name) < size:
-                result.add_error(
-                    f"`{name}` is {getattr(self, name)}, but the vocabulary has {size} tokens."
-                )
+                yield f"`{name}` is {getattr(self, name)}, but the vocabulary has {size} tokens."
         base = self.special_token_base
         if base is not None and not 0 <= base <= size:
-            result.add_error(f"`special_token_base` is {base}, but the vocabulary ends at {size}.")
+            yield f"`special_token_base` is {base}, but the vocabulary ends at {size}."
 
-    def _validate_syntax(self, result: ValidationResult) -> None:
+    def _syntax_faults(self) -> Iterator[str]:
         try:
             syntax = self.find_syntax()
         except WavellamaError as ex:
-            result.add_error(str(ex))
+            yield str(ex)
             return
         if self.n_special_tokens != len(syntax.special_tokens):
-            result.add_error(
+            yield (
                 f"`n_special_tokens` is {self.n_special_tokens}, but the {syntax.name} syntax"
                 f" needs {len(syntax.special_tokens)}."
             )
         if self.languages is not None and not syntax.needs_language:
-            result.add_error(
-                f"`languages` is given, but the {syntax.name} syntax reads no language."
-            )
+            yield f"`languages` is given, but the {syntax.name} syntax reads no language."
         if syntax.is_streaming:
-            self._validate_context(result, syntax)
+            yield from self._context_faults(syntax)
 
-    def _validate_context(self, result: ValidationResult, syntax: Syntax) -> None:
+    def _context_faults(self, syntax: Syntax) -> Iterator[str]:
         """Check that the longest context of a segment leaves room, even without any texts."""
         settings, limit = self.streaming_config, self.llama_config.max_seq_len
         grid = encoder_grid(self.wav2vec2_asr_config.encoder_config)
@@ -250,7 +242,7 @@ class Wav2Vec2LlamaConfig(Validatable):
         past_len = audio_len + (0 if past is None else num_fixed(past.parts))
         length = num_fixed(syntax.prompt) + audio_len + settings.n_context_segments * past_len
         if length > room_for_audio(limit) - 2:
-            result.add_error(
+            yield (
                 f"{settings.n_context_segments} segments of context (`n_context_segments`) of"
                 f" {settings.segment_secs:g} seconds (`segment_secs`) and the current one take"
                 f" {length} positions without their texts, which leaves no room for a text where"

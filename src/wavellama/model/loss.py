@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import torch
-from fairseq2.utils.validation import Validatable, ValidationResult
 from torch import Tensor
 from torch.nn.functional import cross_entropy, ctc_loss, log_softmax
+from typing_extensions import override
 
+from wavellama.faults import Checked
 from wavellama.prompt.layout import NO_LABEL
 
 CTC_BLANK: Final = 0
@@ -18,7 +19,7 @@ CTC_BLANK: Final = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective(Validatable):
+class Objective(Checked):
     """What training minimises: decoder and CTC head, and how the decoder is kept from guessing."""
 
     ctc_weight: float = 0.0
@@ -30,16 +31,14 @@ class Objective(Validatable):
     token_noise_p: float = 0.0
     """The probability with which a token that the decoder reads is replaced by a random one."""
 
-    def validate(self) -> ValidationResult:
-        """Check the ranges of the fields."""
-        result = ValidationResult()
+    @override
+    def find_faults(self) -> Iterator[str]:
         if not 0.0 <= self.ctc_weight <= 1.0:
-            result.add_error(f"`ctc_weight` must lie in [0, 1]: {self.ctc_weight:g}.")
+            yield f"`ctc_weight` must lie in [0, 1]: {self.ctc_weight:g}."
         if not 0.0 <= self.label_smoothing < 1.0:
-            result.add_error(f"`label_smoothing` must lie in [0, 1): {self.label_smoothing:g}.")
+            yield f"`label_smoothing` must lie in [0, 1): {self.label_smoothing:g}."
         if not 0.0 <= self.token_noise_p <= 1.0:
-            result.add_error(f"`token_noise_p` must lie in [0, 1]: {self.token_noise_p:g}.")
-        return result
+            yield f"`token_noise_p` must lie in [0, 1]: {self.token_noise_p:g}."
 
 
 class TrainingLoss(NamedTuple):

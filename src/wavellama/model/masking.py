@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Final, Protocol
@@ -11,17 +12,18 @@ from fairseq2.models.wav2vec2 import StandardWav2Vec2Masker, Wav2Vec2Masker
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig
 from fairseq2.nn.utils.mask import compute_row_mask
 from fairseq2.runtime.dependency import DependencyResolver
-from fairseq2.utils.validation import Validatable, ValidationResult
 from torch import Tensor
+from typing_extensions import override
 
 from wavellama.errors import ConfigError
+from wavellama.faults import Checked
 
 STANDARD_MASKER: Final = "standard"
 NO_MASKER: Final = "none"
 
 
 @dataclass(kw_only=True)
-class StandardMaskerConfig(Validatable):
+class StandardMaskerConfig(Checked):
     """Span masking of features as in wav2vec 2.0 (arXiv 2006.11477, section 3.1)."""
 
     temporal_mask_span_len: int = 10
@@ -42,16 +44,12 @@ class StandardMaskerConfig(Validatable):
     min_num_spatial_mask_spans: int = 2
     """The least number of spans per row."""
 
-    def validate(self) -> ValidationResult:
-        """Check the ranges of the fields."""
-        result = ValidationResult()
+    @override
+    def find_faults(self) -> Iterator[str]:
         if min(self.temporal_mask_span_len, self.spatial_mask_span_len) < 1:
-            result.add_error("`temporal_mask_span_len` and `spatial_mask_span_len` must be >= 1.")
+            yield "`temporal_mask_span_len` and `spatial_mask_span_len` must be >= 1."
         if not 0.0 < self.max_temporal_mask_prob <= 1.0:
-            result.add_error(
-                f"`max_temporal_mask_prob` must lie in (0, 1]: {self.max_temporal_mask_prob}."
-            )
-        return result
+            yield f"`max_temporal_mask_prob` must lie in (0, 1]: {self.max_temporal_mask_prob}."
 
 
 @dataclass(kw_only=True)

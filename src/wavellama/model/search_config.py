@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from typing_extensions import override
+
+from wavellama.faults import Checked
 from wavellama.options import find_faults, option
-
-if TYPE_CHECKING:
-    from fairseq2.utils.validation import ValidationResult
 
 
 @dataclass(kw_only=True)
-class Wav2Vec2LlamaBeamSearchConfig:
+class Wav2Vec2LlamaBeamSearchConfig(Checked):
     """How the decoder searches for the text."""
 
     nbest: int = option(
@@ -58,17 +58,8 @@ class Wav2Vec2LlamaBeamSearchConfig:
     """Whether the CTC head's text is the draft of a greedy search (``nbest`` 1), which then reads
     several tokens per step. The text stays the same; without a CTC head nothing changes."""
 
+    @override
     def find_faults(self) -> Iterator[str]:
-        """Yield what is wrong with the values, a sentence each."""
         yield from find_faults(self)
         if self.ctc_draft and (self.nbest != 1 or self.ctc_weight != 0.0):
             yield "`ctc_draft` needs `nbest` 1 and `ctc_weight` 0."
-
-    def validate(self) -> ValidationResult:
-        """Check the values, for fairseq2."""
-        from fairseq2.utils.validation import ValidationResult
-
-        result = ValidationResult()
-        for fault in self.find_faults():
-            result.add_error(fault)
-        return result

@@ -8,15 +8,18 @@ Shapes: N rows, F windows, B frequency bins, C mel channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from fairseq2.utils.validation import Validatable, ValidationResult
 from torch import Generator, Tensor
+from typing_extensions import override
+
+from wavellama.faults import Checked
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectralAugment(Validatable):
+class SpectralAugment(Checked):
     """What to change in the filter banks of a training batch; nothing by default."""
 
     max_warp: float = 0.0
@@ -37,18 +40,16 @@ class SpectralAugment(Validatable):
     time_mask_width: int = 20
     """The most windows in a stripe."""
 
-    def validate(self) -> ValidationResult:
-        """Check the ranges of the fields."""
-        result = ValidationResult()
+    @override
+    def find_faults(self) -> Iterator[str]:
         if not 0.0 <= self.max_warp < 1.0:
-            result.add_error(f"`max_warp` must lie in [0, 1): {self.max_warp:g}.")
+            yield f"`max_warp` must lie in [0, 1): {self.max_warp:g}."
         for name in ("num_freq_masks", "num_time_masks", "windows_per_time_mask"):
             if (number := getattr(self, name)) < 0:
-                result.add_error(f"`{name}` must be at least 0: {number}.")
+                yield f"`{name}` must be at least 0: {number}."
         for name in ("freq_mask_width", "time_mask_width"):
             if (width := getattr(self, name)) < 1:
-                result.add_error(f"`{name}` must be at least 1: {width}.")
-        return result
+                yield f"`{name}` must be at least 1: {width}."
 
     def warp(self, power: Tensor, generator: Generator) -> Tensor:
         """Stretch the frequencies of each row by a factor of its own. (N, F, B)."""

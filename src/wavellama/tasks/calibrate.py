@@ -14,7 +14,6 @@ from fairseq2.gang import create_fake_gangs
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from wavellama.data.dataset import AsrDataset
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
 from wavellama.decoding.generate import generate
@@ -105,15 +104,7 @@ class SplitReader:
         )
         reader = dataset.create_reader(self.split, tokenizer, create_fake_gangs(device), options)
         batches = (batch for batches in reader for batch in batches)
-        return batches, self._count(dataset, options)
-
-    def _count(self, dataset: AsrDataset, options: ReaderOptions) -> int:
-        shortest, longest = options.min_audio_secs, options.max_audio_secs
-        return sum(
-            shortest <= utterance.duration <= longest
-            and (not self.languages or utterance.lang in self.languages)
-            for utterance in dataset.utterances(self.split)
-        )
+        return batches, sum(map(options.keeps, dataset.utterances(self.split)))
 
 
 def check_decoder(model: torch.nn.Module) -> Wav2Vec2LlamaModel:

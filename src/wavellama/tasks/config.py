@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast, get_args
@@ -24,12 +24,12 @@ from fairseq2.recipe.config import (
     TrainerSection,
 )
 from fairseq2.runtime.dependency import DependencyResolver
-from fairseq2.utils.validation import Validatable, ValidationResult
 from typing_extensions import override
 
 from wavellama.data.manifest_dataset import MANIFEST_ASR_FAMILY
 from wavellama.data.plan import ExampleSource, ReaderOptions
 from wavellama.decoding.component import BEAM_GENERATOR
+from wavellama.faults import Checked
 from wavellama.model.loss import Objective
 from wavellama.model.masking import NO_MASKER, MaskerFactory
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
@@ -43,7 +43,7 @@ CTC_METRICS: Final = {"nll_loss": "ctc_loss", "cer": "ctc_cer", "wer": "ctc_wer"
 
 
 @dataclass(kw_only=True)
-class AsrDatasetSection(DatasetSection, SupportsStructure):
+class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
     """The data set, by ``name`` or ``path``, its splits, and how they are read."""
 
     path: Path | None = None
@@ -87,29 +87,24 @@ class AsrDatasetSection(DatasetSection, SupportsStructure):
             self.config_overrides = {**given, "path": str(self.path)}
 
     @override
-    def validate(self) -> ValidationResult:
-        """Check that the limits of length leave room for an utterance."""
-        result = ValidationResult()
+    def find_faults(self) -> Iterator[str]:
         if not 0.0 <= self.min_audio_secs < self.max_audio_secs:
-            result.add_error(
+            yield (
                 f"`min_audio_secs` ({self.min_audio_secs:g}) must be at least 0 and less than"
                 f" `max_audio_secs` ({self.max_audio_secs:g})."
             )
         if self.examples_from not in get_args(ExampleSource):
-            result.add_error(
-                f"`examples_from` must be speaker or language, but is {self.examples_from}."
-            )
+            yield f"`examples_from` must be speaker or language, but is {self.examples_from}."
         if self.batch_audio_secs < self.max_audio_secs:
-            result.add_error(
+            yield (
                 f"`batch_audio_secs` ({self.batch_audio_secs:g}) must be at least `max_audio_secs`"
                 f" ({self.max_audio_secs:g}), or the longest utterance fits no batch."
             )
-        return result
 
-    def check_named(self, result: ValidationResult) -> None:
-        """Add an error if the section names no data set."""
+    def find_unnamed(self) -> Iterator[str]:
+        """Yield a fault if the section names no data set."""
         if self.name is None and self.family is None and self.path is None:
-            result.add_error("`dataset` names no data set; give `dataset.name` or `dataset.path`.")
+            yield "`dataset` names no data set; give `dataset.name` or `dataset.path`."
 
     def reader_options(self, output_dir: Path, split: str, adapter: ModelAdapter) -> ReaderOptions:
         """Return how to read a split from start to end, with the metadata that a model needs.
@@ -168,7 +163,7 @@ class DecodingSection(Seq2SeqGeneratorSection):
 
 
 @dataclass(kw_only=True)
-class AugmentSection(Validatable):
+class AugmentSection(Checked):
     """What training changes in the audio; nothing by default."""
 
     speeds: Sequence[float] = field(default_factory=list)
@@ -180,18 +175,16 @@ class AugmentSection(Validatable):
     spectral: SpectralAugment = field(default_factory=lambda: SpectralAugment())
     """Warping and masking of filter banks (models that compute them)."""
 
-    def validate(self) -> ValidationResult:
-        """Check the ranges of the fields."""
-        result = ValidationResult()
+    @override
+    def find_faults(self) -> Iterator[str]:
         if any(not 0.5 <= speed <= 2.0 for speed in self.speeds):
-            result.add_error(f"`speeds` must lie in [0.5, 2]: {list(self.speeds)}.")
+            yield f"`speeds` must lie in [0.5, 2]: {list(self.speeds)}."
         if not 0.0 <= self.concat_p <= 1.0:
-            result.add_error(f"`concat_p` must lie in [0, 1]: {self.concat_p:g}.")
-        return result
+            yield f"`concat_p` must lie in [0, 1]: {self.concat_p:g}."
 
 
 @dataclass(kw_only=True)
-class FreezeSection(Validatable):
+class FreezeSection(Checked):
     """What stays as it is for the first steps; -1 means for the whole run."""
 
     encoder_steps: int = 0
@@ -204,24 +197,22 @@ class FreezeSection(Validatable):
     """How many of the encoder's lower layers are frozen for the whole run, and with any of them
     the front end."""
 
-    def validate(self) -> ValidationResult:
-        """Check the ranges of the fields, and that something is trained from the first step on."""
-        result = ValidationResult()
+    @override
+    def find_faults(self) -> Iterator[str]:
         if self.encoder_layers < 0:
-            result.add_error(f"`encoder_layers` must be at least 0: {self.encoder_layers}.")
+            yield f"`encoder_layers` must be at least 0: {self.encoder_layers}."
         for name in ("encoder_steps", "decoder_steps"):
             if (number := getattr(self, name)) < -1:
-                result.add_error(f"`{name}` must be a number of steps, or -1: {number}.")
+                yield f"`{name}` must be a number of steps, or -1: {number}."
         if self.encoder_steps != 0 and self.decoder_steps != 0:
-            result.add_error(
+            yield (
                 f"With `encoder_steps` {self.encoder_steps} and `decoder_steps`"
                 f" {self.decoder_steps} the first step trains nothing; one of them must be 0."
             )
-        return result
 
 
 @dataclass(kw_only=True)
-class TrainConfig(Validatable):
+class TrainConfig(Checked):
     """The configuration of ``train``."""
 
     recipe: str = "train"
@@ -263,32 +254,30 @@ class TrainConfig(Validatable):
 
     common: CommonSection = field(default_factory=lambda: CommonSection(no_sweep_dir=True))
 
-    def validate(self) -> ValidationResult:
-        """Check that the sections fit each other."""
-        result = ValidationResult()
-        self.dataset.check_named(result)
+    @override
+    def find_faults(self) -> Iterator[str]:
+        yield from self.dataset.find_unnamed()
         if self.objective.ctc_weight == 1.0:
-            self._validate_ctc_only(result)
+            yield from self._ctc_only_faults()
         if self.early_stopping is not None:
-            self._validate_early_stopping(result)
-        return result
+            yield from self._early_stopping_faults()
 
-    def _validate_ctc_only(self, result: ValidationResult) -> None:
+    def _ctc_only_faults(self) -> Iterator[str]:
         metric = self.regime.score_metric
         if metric in CTC_METRICS:
-            result.add_error(
+            yield (
                 f"`regime.score_metric` is {metric}, but with `objective.ctc_weight: 1` the decoder"
                 f" is not run and has none; choose {CTC_METRICS[metric]}."
             )
         if self.freeze.encoder_steps != 0:
-            result.add_error(
+            yield (
                 "With `objective.ctc_weight: 1` only encoder and CTC head are trained, so"
                 f" `freeze.encoder_steps` must be 0: {self.freeze.encoder_steps}."
             )
 
-    def _validate_early_stopping(self, result: ValidationResult) -> None:
+    def _early_stopping_faults(self) -> Iterator[str]:
         regime = self.regime
         if regime.score_metric is None:
-            result.add_error("`early_stopping` needs a `regime.score_metric`, such as cer.")
+            yield "`early_stopping` needs a `regime.score_metric`, such as cer."
         if regime.validate_every_n_steps is None and regime.validate_every_n_data_epochs is None:
-            result.add_error("`early_stopping` needs `regime.validate_every_n_steps`.")
+            yield "`early_stopping` needs `regime.validate_every_n_steps`."

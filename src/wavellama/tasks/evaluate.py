@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import fairseq2.recipe  # noqa: F401  # isort: skip  # before fairseq2.evaluator, which needs it loaded
 
-import json
 from pathlib import Path
-from typing import TextIO, final
+from typing import final
 
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.evaluator import EvalUnit
@@ -20,7 +19,7 @@ from typing_extensions import override
 from wavellama.model.loss import Objective
 from wavellama.tasks.adapters import adapt
 from wavellama.tasks.inference_config import EvalConfig
-from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
+from wavellama.tasks.output import RankFiles
 from wavellama.tasks.report import write_report
 from wavellama.tasks.transcriber import Transcriber, open_split
 from wavellama.tasks.units import add_loss_metrics, update_loss_metrics
@@ -36,7 +35,7 @@ class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
         self._model, self._adapter, self._transcriber = model, adapt(model), transcriber
         self._objective = Objective(ctc_weight=0.0 if self._adapter.has_decoder else 1.0)
         self._output_dir, self._gangs = output_dir, gangs
-        self._file: TextIO = open_rank_file(output_dir, "hypotheses", gangs)
+        self._files = RankFiles(output_dir, "hypotheses", gangs)
 
     @override
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
@@ -46,14 +45,11 @@ class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
     def process_batch(self, batch: Seq2SeqBatch, metric_bag: MetricBag) -> None:
         loss = self._adapter.compute_loss(self._model, batch, self._objective)
         update_loss_metrics(metric_bag, self._objective, loss)
-        for row in self._transcriber.transcribe(batch):
-            self._file.write(json.dumps(to_record(row), ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._files.write(self._transcriber.transcribe(batch))
 
     @override
     def finalize(self, metric_bag: MetricBag) -> None:
-        self._file.close()
-        records = merge_ranks(self._output_dir, "hypotheses", self._gangs)
+        records = self._files.merge()
         if self._gangs.root.rank == 0:
             print(write_report(records, self._output_dir))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from fairseq2.recipe.config import (
     TokenizerSection,
 )
 from fairseq2.runtime.dependency import DependencyResolver
-from fairseq2.utils.validation import Validatable, ValidationResult
 from typing_extensions import override
 
 from wavellama.errors import ConfigError
+from wavellama.faults import Checked
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.options import check_value, read_options
 from wavellama.pipeline.devices import default_device, default_dtype
@@ -60,21 +61,19 @@ class InferenceConfig:
 
 
 @dataclass(kw_only=True)
-class EvalConfig(InferenceConfig, Validatable):
+class EvalConfig(InferenceConfig, Checked):
     """The configuration of ``eval``."""
 
     recipe: str = "eval"
     evaluator: EvaluatorSection = field(default_factory=lambda: EvaluatorSection())
 
-    def validate(self) -> ValidationResult:
-        """Check that a data set is named."""
-        result = ValidationResult()
-        self.dataset.check_named(result)
-        return result
+    @override
+    def find_faults(self) -> Iterator[str]:
+        yield from self.dataset.find_unnamed()
 
 
 @dataclass(kw_only=True)
-class TranscribeConfig(InferenceConfig, SupportsStructure, Validatable):
+class TranscribeConfig(InferenceConfig, SupportsStructure, Checked):
     """The configuration of ``transcribe``."""
 
     recipe: str = "transcribe"
@@ -110,19 +109,16 @@ class TranscribeConfig(InferenceConfig, SupportsStructure, Validatable):
             self.layout = read_options(WriterOptions, self.layout, "layout")
 
     @override
-    def validate(self) -> ValidationResult:
-        """Check that either files or a data set are named, with the sections that go with them."""
-        result = ValidationResult()
+    def find_faults(self) -> Iterator[str]:
         if self.files is None:
-            self.dataset.check_named(result)
-            return result
+            yield from self.dataset.find_unnamed()
+            return
         plain = TranscribeConfig()
         if self.seq2seq_generator.config == Wav2Vec2LlamaBeamSearchConfig():  # as structured
             plain.seq2seq_generator.config = self.seq2seq_generator.config
         for name in ("dataset", "generator", "seq2seq_generator"):
             if getattr(self, name) != getattr(plain, name):
-                result.add_error(
+                yield (
                     f"`{name}` is about data sets and has no effect on `files`; leave it out, and"
                     " use `options`."
                 )
-        return result

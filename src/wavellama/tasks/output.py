@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from math import isnan
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import Any, TypeAlias
 
 from fairseq2.gang import Gangs
 
@@ -36,29 +37,35 @@ def to_record(row: Transcription) -> Record:
     return record
 
 
-def open_rank_file(output_dir: Path, name: str, gangs: Gangs) -> TextIO:
-    """Open this process's part of ``name`` for writing."""
-    return _part(output_dir, name, gangs.root.rank).open("w", encoding="utf-8")
+class RankFiles:
+    """``NAME.jsonl``, which all processes write together: a part each, merged by the first."""
+
+    def __init__(self, output_dir: Path, name: str, gangs: Gangs) -> None:
+        self._dir, self._name, self._gang = output_dir, name, gangs.root
+        self._file = self._part(self._gang.rank).open("w", encoding="utf-8")
+
+    def _part(self, rank: int) -> Path:
+        return self._dir / f".{self._name}.rank{rank}.jsonl"
+
+    def write(self, rows: Iterable[Transcription]) -> None:
+        """Add rows to the part of this process."""
+        self._file.writelines(_to_line(to_record(row)) for row in rows)
+        self._file.flush()
+
+    def merge(self) -> list[Record]:
+        """Merge all parts; return their records on the first process, else none."""
+        self._file.close()
+        self._gang.barrier()
+        if self._gang.rank != 0:
+            return []
+        parts = [self._part(rank) for rank in range(self._gang.size)]
+        records: list[Record] = [json.loads(line) for part in parts for line in read_lines(part)]
+        records.sort(key=lambda record: (str(record["audio"]), record["offset"] or 0.0))
+        write_atomic(self._dir / f"{self._name}.jsonl", "".join(map(_to_line, records)))
+        for part in parts:
+            part.unlink()
+        return records
 
 
-def merge_ranks(output_dir: Path, name: str, gangs: Gangs) -> list[Record]:
-    """Merge all parts into ``name.jsonl``; returns its records on the first process, else none."""
-    gangs.root.barrier()
-    if gangs.root.rank != 0:
-        return []
-    parts = [_part(output_dir, name, rank) for rank in range(gangs.root.size)]
-    lines = [line for part in parts for line in read_lines(part)]
-    records: list[Record] = sorted((json.loads(line) for line in lines), key=_place)
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_atomic(output_dir / f"{name}.jsonl", text)
-    for part in parts:
-        part.unlink()
-    return records
-
-
-def _part(output_dir: Path, name: str, rank: int) -> Path:
-    return output_dir / f".{name}.rank{rank}.jsonl"
-
-
-def _place(record: Record) -> tuple[str, float]:
-    return str(record["audio"]), record["offset"] or 0.0
+def _to_line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"

@@ -60,7 +60,11 @@ def find_recipe(name: str) -> RecipeFile:
                 "recipe", name, shipped, " `wavellama recipe list` prints all; a file must exist."
             )
         path = shipped[name]
-    return RecipeFile(path, _declared_recipe(path))
+    recipe = read_yaml(path).get("recipe")
+    if not isinstance(recipe, str):
+        kinds = ", ".join(BUILT_IN)
+        raise ConfigError(f"{path} must begin with `recipe:` and one of {kinds}, or module:Class.")
+    return RecipeFile(path, recipe)
 
 
 def load_recipe(name: str) -> Recipe:
@@ -75,11 +79,3 @@ def load_recipe(name: str) -> Recipe:
         raise UnknownNameError("kind of recipe", name, targets)
     kls = cast("type[Recipe]", load_object("recipe", name, target))
     return kls()
-
-
-def _declared_recipe(path: Path) -> str:
-    recipe = read_yaml(path).get("recipe")
-    if not isinstance(recipe, str):
-        kinds = ", ".join(BUILT_IN)
-        raise ConfigError(f"{path} must begin with `recipe:` and one of {kinds}, or module:Class.")
-    return recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -13,14 +13,14 @@ from fairseq2.gang import broadcast_flag
 from fairseq2.logging import log
 from fairseq2.metrics.recorders import MetricDescriptor
 from fairseq2.recipe import RecipeContext, TaskStopException
-from fairseq2.utils.validation import Validatable, ValidationResult
 from typing_extensions import override
 
+from wavellama.faults import Checked
 from wavellama.tasks.history import read_history
 
 
 @dataclass(kw_only=True)
-class EarlyStoppingSection(Validatable):
+class EarlyStoppingSection(Checked):
     """When to end a run before its last step."""
 
     patience: int = 5
@@ -29,14 +29,12 @@ class EarlyStoppingSection(Validatable):
     min_delta: float = 0.0
     """A score is better if it gains more than this on the best one, in the metric's own unit."""
 
-    def validate(self) -> ValidationResult:
-        """Check the ranges of the fields."""
-        result = ValidationResult()
+    @override
+    def find_faults(self) -> Iterator[str]:
         if self.patience < 1:
-            result.add_error(f"`patience` must be at least 1: {self.patience}.")
+            yield f"`patience` must be at least 1: {self.patience}."
         if not 0.0 <= self.min_delta < math.inf:
-            result.add_error(f"`min_delta` must be at least 0: {self.min_delta:g}.")
-        return result
+            yield f"`min_delta` must be at least 0: {self.min_delta:g}."
 
 
 @final

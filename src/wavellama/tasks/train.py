@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 from fairseq2.datasets import DataReader, Seq2SeqBatch, SyncMode
 from fairseq2.device import CPU
@@ -19,11 +17,10 @@ from typing_extensions import override
 from wavellama.checkpoints.trained_run import write_lengths
 from wavellama.data.coverage import check_texts
 from wavellama.data.dataset import AsrDataset
-from wavellama.data.utterance import Utterance
 from wavellama.errors import ConfigError
 from wavellama.fairseq2_private import set_early_stopper
 from wavellama.tasks.adapters import adapt
-from wavellama.tasks.config import AsrDatasetSection, FreezeSection, TrainConfig
+from wavellama.tasks.config import FreezeSection, TrainConfig
 from wavellama.tasks.curves import CurveRecorder
 from wavellama.tasks.setup import (
     AsrModule,
@@ -117,16 +114,9 @@ def _open_splits(
         dataset.create_reader(section.valid_split, tokenizer, gangs, valid_options),
     )
     if gangs.root.rank == 0:
-        write_lengths(context.output_dir, _lengths(utterances, section))
+        heard = filter(train_options.keeps, utterances)
+        write_lengths(context.output_dir, [utterance.duration for utterance in heard])
     return readers
-
-
-def _lengths(utterances: Sequence[Utterance], section: AsrDatasetSection) -> list[float]:
-    """Return the seconds of each utterance that is not left out."""
-    shortest, longest = section.min_audio_secs, section.max_audio_secs
-    languages = cast("Sequence[str]", section.languages)
-    heard = [u.duration for u in utterances if not languages or u.lang in languages]
-    return [secs for secs in heard if shortest <= secs <= longest]
 
 
 def _create_units(context: RecipeContext, config: TrainConfig) -> tuple[LossUnit, ValidationUnit]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import fairseq2.recipe  # noqa: F401  # isort: skip  # before fairseq2.generator, which needs it loaded
 
-import json
 from pathlib import Path
-from typing import TextIO, final
+from typing import final
 
 from fairseq2.datasets import Seq2SeqBatch
 from fairseq2.gang import Gangs
@@ -19,7 +18,7 @@ from typing_extensions import override
 from wavellama.pipeline.results import write_atomic
 from wavellama.tasks.file_transcription import create_file_transcription
 from wavellama.tasks.inference_config import TranscribeConfig
-from wavellama.tasks.output import merge_ranks, open_rank_file, to_record
+from wavellama.tasks.output import RankFiles
 from wavellama.tasks.transcriber import Transcriber, open_split
 from wavellama.transcript.writers import table_row
 
@@ -30,7 +29,7 @@ class TranscriptionUnit(GeneratorUnit[Seq2SeqBatch]):
 
     def __init__(self, transcriber: Transcriber, output_dir: Path, gangs: Gangs) -> None:
         self._transcriber, self._output_dir, self._gangs = transcriber, output_dir, gangs
-        self._file: TextIO = open_rank_file(output_dir, "transcripts", gangs)
+        self._files = RankFiles(output_dir, "transcripts", gangs)
 
     @override
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
@@ -39,15 +38,12 @@ class TranscriptionUnit(GeneratorUnit[Seq2SeqBatch]):
     @override
     def process_batch(self, batch: Seq2SeqBatch, metric_bag: MetricBag) -> None:
         rows = self._transcriber.transcribe(batch)
-        for row in rows:
-            self._file.write(json.dumps(to_record(row), ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._files.write(rows)
         metric_bag.get("num_transcripts", Sum).update(len(rows))
 
     @override
     def finalize(self, metric_bag: MetricBag) -> None:
-        self._file.close()
-        records = merge_ranks(self._output_dir, "transcripts", self._gangs)
+        records = self._files.merge()
         if self._gangs.root.rank == 0:
             lines = [table_row(record["audio"], record["hypothesis"]) for record in records]
             write_atomic(self._output_dir / "transcripts.txt", "".join(lines))
