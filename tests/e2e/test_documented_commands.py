@@ -26,6 +26,7 @@ CANNOT: Final[Mapping[str, str]] = {
     "python examples/": "draws with a model of the full demo",
     "torchrun ": "needs eight GPUs",
     "arecord ": "needs a microphone",
+    "wavellama archive": "downloads 30 GB; test_archive runs all of it",
     "wavellama serve": "serves until it is ended; test_serve runs it",
     "wavellama transcribe film.mp4 --model omniASR_LLM_300M_v2": "downloads 6.5 GB",
     "wavellama transcribe talk.mp3 --model omniASR_LLM_300M_v2": "downloads 6.5 GB",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from wavellama.cli.pipeline_options import (
     add_language_options,
+    add_machine_options,
     add_model_options,
     add_options,
     create_pipeline,
@@ -40,7 +41,9 @@ def add_live_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "live", help="write down what is being said, from standard input"
     )
-    add_model_options(parser)
+    model = parser.add_argument_group("model")
+    add_machine_options(model)
+    add_model_options(model)
     add_options(parser.add_argument_group("audio"))
     add_language_options(parser)
     add_options(parser.add_argument_group("search"))

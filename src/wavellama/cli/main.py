@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import wavellama
+from wavellama.cli.archive import add_archive_parser
 from wavellama.cli.asset import add_asset_parser
 from wavellama.cli.calibrate import add_calibrate_parser
 from wavellama.cli.data import add_data_parser
@@ -76,6 +77,7 @@ def create_parser() -> argparse.ArgumentParser:
     add_transcribe_parser(subparsers)
     add_live_parser(subparsers)
     add_serve_parser(subparsers)
+    add_archive_parser(subparsers)
     add_recipe_parser(subparsers)
     add_asset_parser(subparsers)
     add_languages_parser(subparsers)

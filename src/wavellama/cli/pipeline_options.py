@@ -62,19 +62,22 @@ def add_option(parser: argparse._ActionsContainer, one: Option, **more: Any) -> 
     parser.add_argument(one.flag, dest=one.name, **(arguments | more))
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says where and with which model to work."""
-    group = parser.add_argument_group("model")
+def add_model_options(group: argparse._ArgumentGroup) -> None:
+    """Add what says with which model to work."""
     group.add_argument(
         "--model",
         default=DEFAULT_MODEL,
         metavar="CARD|DIR",
         help="a model card, or the output directory of a training run (%(default)s)",
     )
-    group.add_argument("--device", metavar="NAME", help="cpu, cuda, ...; default: a GPU if any")
     group.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, else float32")
-    group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     add_options(group)
+
+
+def add_machine_options(group: argparse._ArgumentGroup) -> None:
+    """Add what says where to work."""
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, ...; default: a GPU if any")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
 
 
 def add_language_options(parser: argparse.ArgumentParser) -> None:

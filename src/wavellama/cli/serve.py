@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from wavellama.cli.pipeline_options import (
+    add_machine_options,
     add_model_options,
     add_option,
     create_pipeline,
@@ -34,7 +35,9 @@ def add_serve_parser(subparsers: Subparsers) -> None:
         help="answer speech requests as OpenAI's servers do, and show a page",
         conflict_handler="resolve",
     )
-    add_model_options(parser)
+    model = parser.add_argument_group("model")
+    add_machine_options(model)
+    add_model_options(model)
     _let_models_be_several(parser)
     _add_server_options(parser)
     _add_limits(parser)

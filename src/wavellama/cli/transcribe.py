@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from wavellama.cli.pipeline_options import (
     add_language_options,
+    add_machine_options,
     add_model_options,
     add_options,
     create_pipeline,
@@ -52,7 +53,9 @@ def add_transcribe_parser(subparsers: Subparsers) -> None:
         metavar="PATH",
         help="audio or video files, folders of them, or - for standard input",
     )
-    add_model_options(parser)
+    model = parser.add_argument_group("model")
+    add_machine_options(model)
+    add_model_options(model)
     add_options(parser.add_argument_group("audio"))
     add_language_options(parser)
     for title in ("search", "results", "long audio"):
