@@ -54,8 +54,6 @@ class AsrBatch:
     """Language code of each row (None: not given), or None if the batch carries no column."""
 
     examples: list[list[Example]] | None = None
-    """The context examples of each row."""
-
     words: list[TimedWords] | None = None
     """The timed words of each row (training of streaming models)."""
 

@@ -44,7 +44,6 @@ class Option:
     """What its value may be; the first is what the command line makes of a text."""
 
     default: object = None
-
     group: str | None = None
     """The heading under which the command line offers it; None: not at all."""
 

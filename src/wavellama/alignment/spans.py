@@ -28,7 +28,6 @@ class Span(NamedTuple):
     """The frames of one token."""
 
     start: int
-
     end: int
     """The frame after the last one."""
 

@@ -33,7 +33,6 @@ class Spelling(NamedTuple):
     """The tokens of a text."""
 
     tokens: list[int]
-
     words: list[tuple[Place, Place] | None]
     """Where each word begins and ends; None: the tokenizer knows none of its characters."""
 

@@ -206,11 +206,8 @@ class _Damage:
     """What could not be decoded so far."""
 
     num_packets: int = 0
-
     num_bad: int = 0
-
     is_last_bad: bool = False
-
     is_new: bool = False
     """Whether nothing good has come since the last bad packet."""
 

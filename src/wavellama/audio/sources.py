@@ -49,9 +49,7 @@ class RawPcm:
     """Samples without a header, such as a recorder writes to a pipe."""
 
     file: BinaryFile
-
     sample_rate: int
-
     sample_format: str = "s16le"
     """One of ``PCM_FORMATS``, named as ffmpeg names them."""
 

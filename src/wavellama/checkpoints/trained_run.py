@@ -26,7 +26,6 @@ class TrainedRun:
     """What a training run left behind."""
 
     folder: Path
-
     checkpoint: str
     """The checkpoint to use: ``best_checkpoint`` where validation gave scores, else the last."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from wavellama.cli.pipeline_options import Subparsers
 
 if TYPE_CHECKING:
     from wavellama.alignment.aligner import Aligner
-
-    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def add_align_parser(commands: Subparsers) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
+from wavellama.cli.pipeline_options import Subparsers
 from wavellama.errors import UnknownNameError
 from wavellama.yaml_files import write_yaml
 
 if TYPE_CHECKING:
     from fairseq2.assets import AssetCard
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
 KINDS: Final = ("model", "tokenizer", "dataset")
+
+_PLAIN: Final = (str, int, float, bool, dict, list)
 
 
 def add_asset_parser(subparsers: Subparsers) -> None:
@@ -92,7 +93,9 @@ def _chain(card: AssetCard | None) -> dict[str, Any]:
     chain: dict[str, Any] = {}
     while card is not None:
         fields = {key: value for key, value in card.metadata.items() if not key.startswith("__")}
-        chain[card.name] = {key: _plain(value) for key, value in fields.items()}
+        chain[card.name] = {
+            key: value if isinstance(value, _PLAIN) else str(value) for key, value in fields.items()
+        }
         card = card.base
     return chain
 
@@ -103,7 +106,3 @@ def _resolve(card: AssetCard) -> object:
     from wavellama.checkpoints.hub import find_model
 
     return StandardValueConverter().unstructure(find_model(card).load_config())
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, str | int | float | bool | dict | list) else str(value)

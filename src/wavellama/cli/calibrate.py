@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from wavellama.cli.pipeline_options import add_option, to_options
+from wavellama.cli.pipeline_options import Subparsers, add_option, to_options
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.options import declared
 from wavellama.pipeline.options import TranscribeOptions
@@ -15,8 +15,6 @@ from wavellama.pipeline.options import TranscribeOptions
 if TYPE_CHECKING:
     from wavellama.checkpoints.hub import ModelSource
     from wavellama.tasks.calibrate import Calibration, Outcome, SplitReader
-
-    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def add_calibrate_parser(subparsers: Subparsers) -> None:
@@ -70,7 +68,9 @@ def _run_calibrate(args: argparse.Namespace) -> int:
         max_audio_secs=args.max_audio_secs or model.max_audio_secs or MAX_AUDIO_SECS,
     )
     found = calibrate(_recognise(model, source, config), args.split)
-    _print_scores(found)
+    print(f"{found.num_words} words, {found.accuracy:.1%} of them right.")
+    for name, scores in (("before", found.before), ("after", found.after)):
+        print(f"{name:6}  ECE {scores.ece:.3f}  Brier {scores.brier:.3f}  AUC {scores.auc:.3f}")
     _save(model, found)
     plot = args.plot or (None if model.run is None else model.run.folder / "confidence.png")
     if plot is not None:
@@ -90,12 +90,6 @@ def _recognise(
 
     model = check_decoder(source.load(device=default_device()))
     return recognise_words(model, source.load_tokenizer(), speech, config, bar)
-
-
-def _print_scores(found: Calibration) -> None:
-    print(f"{found.num_words} words, {found.accuracy:.1%} of them right.")
-    for name, scores in (("before", found.before), ("after", found.after)):
-        print(f"{name:6}  ECE {scores.ece:.3f}  Brier {scores.brier:.3f}  AUC {scores.auc:.3f}")
 
 
 def _save(model: ModelSource, found: Calibration) -> None:

@@ -6,19 +6,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from wavellama.cli.align import add_align_parser
+from wavellama.cli.pipeline_options import Subparsers
 from wavellama.corpora.command import add_corpora_parsers
 
 if TYPE_CHECKING:
-    from fairseq2.data.tokenizers import Tokenizer
-
     from wavellama.data.check import CheckResult, LanguageStats
     from wavellama.data.manifest import BrokenRow
     from wavellama.data.utterance import Utterance
-
-    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def add_data_parser(subparsers: Subparsers) -> None:
@@ -55,10 +52,12 @@ def _add_tokenizer(commands: Subparsers) -> None:
 
 
 def _run_check(args: argparse.Namespace) -> int:
+    from fairseq2.data.tokenizers import load_tokenizer
+
     from wavellama.data.check import check_dataset, find_repeats, language_statistics
     from wavellama.data.coverage import measure_coverage
 
-    tokenizer = _load_tokenizer(args.tokenizer) if args.tokenizer else None
+    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     result = check_dataset(args.dir)
     if result.utterances:
         _print_table(language_statistics(result.utterances))
@@ -105,12 +104,6 @@ def _draw(utterances: Sequence[Utterance], args: argparse.Namespace) -> int:
         return 1 if args.plot else 0
     print(f"Picture: {picture}")
     return 0
-
-
-def _load_tokenizer(card: str) -> Tokenizer:
-    from fairseq2.data.tokenizers import load_tokenizer
-
-    return load_tokenizer(card)
 
 
 def _run_tokenizer(args: argparse.Namespace) -> int:

@@ -92,7 +92,7 @@ def describe_failure(ex: BaseException, config_kls: type[object] | None = None) 
 def _is_wanted(record: logging.LogRecord) -> bool:
     if record.getMessage().startswith(_SECRETS):
         return False
-    if _is_about_a_file(record):
+    if record.exc_info and _describe_file(record.exc_info[1]) is not None:
         return False
     if record.levelno < logging.ERROR or _UNEXPECTED in record.getMessage():
         return True
@@ -104,18 +104,14 @@ def _is_wanted(record: logging.LogRecord) -> bool:
     return True
 
 
-def _is_about_a_file(record: logging.LogRecord) -> bool:
-    ex = record.exc_info[1] if record.exc_info else None
-    return ex is not None and _describe_file(ex) is not None
-
-
 def _describe_name(ex: BaseException) -> str | None:
     kind = _KINDS.get(type(ex))
     if kind is not None:
         hint = " `wavellama asset list` prints all."
         return str(UnknownNameError(kind, str(getattr(ex, "name", "")), _asset_names(), hint))
     if isinstance(ex, ModelArchitectureNotKnownError):
-        return str(UnknownNameError("model architecture", ex.arch, _arch_names()))
+        known = {name for rows in arch_table().values() for name in rows}
+        return str(UnknownNameError("model architecture", ex.arch, known))
     if isinstance(ex, SequenceGeneratorNotKnownError):
         return f"{ex.name} is not a known generator; is its package installed?"
     if isinstance(ex, ComponentNotKnownError):
@@ -126,7 +122,7 @@ def _describe_name(ex: BaseException) -> str | None:
     return None
 
 
-def _describe_file(ex: BaseException) -> str | None:
+def _describe_file(ex: BaseException | None) -> str | None:
     """Name the file that fairseq2 could not load, where its own error does not."""
     if not isinstance(ex, ValueError):
         return None
@@ -176,10 +172,6 @@ def _first_mismatch(text: str) -> str:
 
 def _asset_names() -> Iterable[str]:
     return {name.rstrip("@") for name in get_dependency_resolver().resolve(AssetStore).asset_names}
-
-
-def _arch_names() -> Iterable[str]:
-    return {name for rows in arch_table().values() for name in rows}
 
 
 def _keys(config: object) -> Iterator[str]:

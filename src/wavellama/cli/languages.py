@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from wavellama.cli.pipeline_options import Subparsers
 from wavellama.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
     from wavellama.text.languages import Language, LanguageTable
-
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_languages_parser(subparsers: Subparsers) -> None:

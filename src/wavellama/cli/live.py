@@ -10,9 +10,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, final
 
 from wavellama.cli.pipeline_options import (
+    Subparsers,
     add_language_options,
     add_machine_options,
     add_model_options,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from wavellama.audio.sources import AudioInput
     from wavellama.pipeline.live import LiveUpdate
 
-    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 PIECE_SECS: Final = 0.1
 """How much audio is waited for before it is passed on."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from wavellama.cli.interrupt import ended_by_interrupt
 from wavellama.defaults import DEFAULT_MODEL
@@ -27,6 +27,8 @@ _NOTICE: Final = (
     f"Model: {DEFAULT_MODEL}, a small one of 13 languages; `wavellama asset list --kind model`"
     " lists those of 1,600 that `--model` downloads (docs/models.md)."
 )
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 DTYPES: Final = ("float32", "bfloat16", "float16")
 

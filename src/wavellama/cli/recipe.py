@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from wavellama.cli.interrupt import ended_by_interrupt
+from wavellama.cli.pipeline_options import Subparsers
 from wavellama.errors import ConfigError, UnknownNameError
 from wavellama.tasks.registry import (
     BUILT_IN,
@@ -19,8 +20,6 @@ from wavellama.tasks.registry import (
 
 if TYPE_CHECKING:
     from fairseq2.recipe import Recipe
-
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_recipe_parser(subparsers: Subparsers) -> None:

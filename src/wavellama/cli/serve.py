@@ -6,9 +6,10 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final
 
 from wavellama.cli.pipeline_options import (
+    Subparsers,
     add_machine_options,
     add_model_options,
     add_option,
@@ -20,9 +21,6 @@ from wavellama.defaults import DEFAULT_MODEL
 from wavellama.errors import ConfigError
 from wavellama.options import declared
 from wavellama.pipeline.options import TranscribeOptions
-
-if TYPE_CHECKING:
-    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 KEY_VARIABLE: Final = "WAVELLAMA_API_KEY"
 """The environment variable with API keys, separated by commas."""
@@ -38,13 +36,6 @@ def add_serve_parser(subparsers: Subparsers) -> None:
     model = parser.add_argument_group("model")
     add_machine_options(model)
     add_model_options(model)
-    _let_models_be_several(parser)
-    _add_server_options(parser)
-    _add_limits(parser)
-    parser.set_defaults(run=run_serve, lang=None, languages=None)
-
-
-def _let_models_be_several(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         dest="models",
@@ -54,6 +45,9 @@ def _let_models_be_several(parser: argparse.ArgumentParser) -> None:
         help="model cards, or output directories of training runs; the first one serves those who"
         " name none",
     )
+    _add_server_options(parser)
+    _add_limits(parser)
+    parser.set_defaults(run=run_serve, lang=None, languages=None)
 
 
 def _add_server_options(parser: argparse.ArgumentParser) -> None:

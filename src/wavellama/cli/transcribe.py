@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from wavellama.cli.pipeline_options import (
+    Subparsers,
     add_language_options,
     add_machine_options,
     add_model_options,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from wavellama.pipeline.sources import SourceFile
     from wavellama.transcript.types import Transcript
 
-    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
     Save: TypeAlias = Callable[[SourceFile, Transcript], None]
 
 STDIN: Final = Path("-")

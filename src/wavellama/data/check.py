@@ -25,10 +25,7 @@ class CheckResult:
     """What became of the rows of a data set."""
 
     utterances: list[Utterance] = field(default_factory=list)
-    """The good rows of all manifests."""
-
     broken: list[BrokenRow] = field(default_factory=list)
-    """The other rows, by manifest and line."""
 
 
 @dataclass
@@ -39,22 +36,11 @@ class LanguageStats:
     """The language code, or ``-`` for rows without one."""
 
     utterances: int = 0
-    """How many rows."""
-
     seconds: float = 0.0
-    """Their length together."""
-
     longest: float = 0.0
-    """The length of the longest in seconds."""
-
     characters: int = 0
-    """The length of all texts together."""
-
     speakers: set[str] = field(default_factory=set)
-    """Who speaks."""
-
     splits: Counter[str] = field(default_factory=Counter)
-    """Rows of each split."""
 
     @property
     def mean(self) -> float:

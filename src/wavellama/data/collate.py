@@ -29,7 +29,6 @@ class Row(NamedTuple):
     """Normalised. *Shape:* (T)."""
 
     text: str
-
     tokens: Tensor
     """*Shape:* (S)."""
 

@@ -64,13 +64,10 @@ class BrokenRow:
     """A row that is no utterance."""
 
     path: Path
-    """The manifest."""
-
     line: int
     """The line in it; the first line of the file has number 1."""
 
     reason: str
-    """What is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,6 @@ class ManifestContent:
     """The line of each utterance."""
 
     broken: list[BrokenRow] = field(default_factory=list)
-    """The other rows."""
 
 
 def find_manifests(path: Path) -> list[Path]:

@@ -28,11 +28,7 @@ class Utterance:
     """A stretch of audio and what is said in it; the audio itself is not read yet."""
 
     audio: Path
-    """The audio file."""
-
     text: str
-    """The transcript."""
-
     duration: float
     """The length of the stretch in seconds."""
 
@@ -43,11 +39,7 @@ class Utterance:
     """Where the stretch begins in the file, in seconds; None: the stretch is the whole file."""
 
     speaker: str | None = None
-    """Who speaks."""
-
     split: str | None = None
-    """Which part of the data set it belongs to."""
-
     words: tuple[AlignedWord, ...] | None = None
     """Its words with their times, which spell the text; None: they are not known."""
 

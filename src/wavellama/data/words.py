@@ -21,9 +21,7 @@ class AlignedWord:
     """The word as it stands in the transcript, punctuation included."""
 
     start: float
-
     end: float
-
     score: float | None = None
     """The mean probability of the word's frames; None where nobody computed it."""
 

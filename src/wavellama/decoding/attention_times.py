@@ -101,7 +101,6 @@ class _Path(NamedTuple):
     """The likeliest way of tokens through the audio."""
 
     places: Spans
-
     score: float
     """Its log-probability."""
 

@@ -20,10 +20,7 @@ class Bias:
     """What the search is to keep to and to prefer, beside what the model says."""
 
     constraints: tuple[Constraint, ...] = ()
-    """Which tokens may follow."""
-
     scorer_factories: tuple[ScorerFactory, ...] = ()
-    """What is added to the model's scores."""
 
     def constrained(self, constraints: Iterable[Constraint]) -> Bias:
         """Return the same with more constraints."""

@@ -31,11 +31,7 @@ class Wav2Vec2LlamaStreamingConfig(Checked):
     """How a streaming model cuts its audio."""
 
     is_streaming: bool = False
-    """If ``True``, the model reads the streaming syntax, segment after segment."""
-
     segment_secs: float = 15.0
-    """The length of a segment in seconds."""
-
     sample_rate: int = SAMPLE_RATE
     """Samples per second; no other rate is read."""
 
@@ -124,33 +120,19 @@ class Wav2Vec2LlamaConfig(Checked):
     """If ``True``, the context examples of ZERO_SHOT are text without audio."""
 
     n_context_examples: int = 0
-    """The number of context examples of ZERO_SHOT."""
-
     n_special_tokens: int = 0
     """The number of special tokens, which is what the syntax declares."""
 
     bos_idx: int = 0
-    """The index of the beginning-of-sequence token."""
-
     pad_idx: int = 1
-    """The index of the padding token."""
-
     eos_idx: int = 2
-    """The index of the end-of-sequence token."""
-
     unk_idx: int = 3
-    """The index of the unknown token."""
-
     beam_search_config: Wav2Vec2LlamaBeamSearchConfig = field(
         default_factory=lambda: Wav2Vec2LlamaBeamSearchConfig()
     )
-    """The default search of this model."""
-
     streaming_config: Wav2Vec2LlamaStreamingConfig = field(
         default_factory=lambda: Wav2Vec2LlamaStreamingConfig()
     )
-    """How a streaming model cuts its audio."""
-
     special_token_base: int | None = None
     """The id of the first special token; ``None`` means the target vocabulary size."""
 
@@ -158,8 +140,6 @@ class Wav2Vec2LlamaConfig(Checked):
     """If ``True``, ZERO_SHOT reads EOS before and BOS after its text, as the published model."""
 
     ctc_head: bool = False
-    """If ``True``, the model has a CTC output on its encoder."""
-
     ctc_head_layers: int = 0
     """Convolutions before that output; with any, it is told the language as the decoder is."""
 

@@ -33,7 +33,6 @@ class AsrConfig(Wav2Vec2AsrConfig):
             feature_grad_scale=1.0, dropout_p=0.0, attn_dropout_p=0.0, ffn_inner_dropout_p=0.1
         )
     )
-    """The configuration of the encoder."""
 
 
 def default_asr_config() -> AsrConfig:

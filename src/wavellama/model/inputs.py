@@ -69,14 +69,12 @@ class PastSegment(NamedTuple):
     """Its embedded frames. *Shape:* (T', M)."""
 
     tokens: list[int]
-    """Its text."""
 
 
 class Place(NamedTuple):
     """Where a segment stands in its stream."""
 
     past: Sequence[PastSegment]
-
     is_last: bool
 
 
@@ -95,13 +93,10 @@ class InputReader:
     """Makes the rows of a batch; the parts of the prompt say what is looked at."""
 
     languages: LanguageTable
-
     language_column: str
     """The column of the batch that holds language codes."""
 
     num_examples: int
-    """How many examples each row has."""
-
     vocab_size: int
     """What the tokens of their texts may not reach."""
 

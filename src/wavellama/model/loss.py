@@ -51,8 +51,6 @@ class TrainingLoss(NamedTuple):
     """Negative log-likelihood of the decoder, smoothed where the objective smooths it."""
 
     ctc: Tensor
-    """Loss of the CTC head."""
-
     num_targets: int
     """The tokens that the losses cover: the texts, and one EOS after each."""
 

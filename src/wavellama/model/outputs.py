@@ -67,7 +67,6 @@ class EmbeddedPrompt(NamedTuple):
     """*Shape:* (N, S, M)."""
 
     layout: PromptLayout
-
     audio: Sequence[Tensor] = ()
     """Each row's own clip as the decoder reads it, where it does. *Shape of each:* (T', M)."""
 

@@ -27,8 +27,6 @@ class Batching:
     """The most audio, padding included."""
 
     max_rows: int = 1_000
-    """The most clips."""
-
     window: int = 4
     """How many batches of audio are read ahead, so that clips of similar length meet."""
 
@@ -54,7 +52,6 @@ class _Window(NamedTuple):
     """What was read since the window before."""
 
     clips: list[Clip]
-
     ended: list[Job]
     """The jobs whose audio has come to its end."""
 

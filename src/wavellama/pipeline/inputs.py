@@ -41,18 +41,12 @@ class Input:
     """One input."""
 
     index: int
-    """Its place in the list of inputs."""
-
     audio: AudioInput
-
     lang: str | None = None
     """The code of its language; None: not given."""
 
     examples: Sequence[Example] | None = None
-    """The examples that a zero-shot model reads before it."""
-
     selection: Selection = EVERYTHING
-    """What is read of it."""
 
     @property
     def name(self) -> str:

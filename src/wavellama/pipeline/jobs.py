@@ -31,7 +31,6 @@ class Job:
     """What is known of an input so far."""
 
     input: Input
-
     segments: dict[int, Segment] = field(default_factory=dict)
     """What was recognised, by the number of the clip."""
 
@@ -92,10 +91,7 @@ class Clip:
     """A piece of an input, which is recognised at once."""
 
     job: Job
-
     number: int
-    """Its place among the pieces of the input."""
-
     chunk: Chunk
     """Its audio, not normalised, and where it lies."""
 

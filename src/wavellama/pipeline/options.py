@@ -31,18 +31,15 @@ class TranscribeOptions:
     lang: str | None = option(
         None, "language", "the language that is spoken: eng_Latn, ...", metavar="CODE"
     )
-
     languages: tuple[str, ...] = option(
         (),
         "language",
         "languages that may be spoken: the likeliest is detected, piece by piece",
         metavar="CODE,CODE,...",
     )
-
     script: str | None = option(
         None, "language", "the only script to write in: Latn, ...", metavar="CODE"
     )
-
     search: Wav2Vec2LlamaBeamSearchConfig | None = None
     """The search; its ``nbest`` is the number of beams. None: that of the pipeline."""
 
@@ -61,7 +58,6 @@ class TranscribeOptions:
         "words and phrases that are likely; @FILE: one per line",
         metavar="WORD,...|@FILE",
     )
-
     hotword_weight: float = option(
         1.0, "language", "how much they count", metavar="W", low=0.0, high=100.0
     )
@@ -89,7 +85,6 @@ class TranscribeOptions:
     channel: str | int = option(
         "mix", "audio", "a channel alone (mix: their mean)", metavar="N|mix"
     )
-
     vad: bool | None = option(
         None,
         "long audio",
@@ -140,7 +135,6 @@ class TranscribeOptions:
     word_timestamps: bool = option(
         False, "results", "find the times of words (default: where the format has them)"
     )
-
     aligner: str | Path | None = option(
         None, "results", "a CTC model that finds word times", metavar="CARD|DIR"
     )
@@ -167,7 +161,6 @@ class TranscribeOptions:
         high=60.0,
         is_pace=True,
     )
-
     in_order: bool = option(True, is_pace=True)
     """Whether transcripts come in the order of the inputs, or as they are completed."""
 

@@ -32,7 +32,6 @@ class ClipPlan:
     builder: SegmentBuilder
     scribe: Scribe[Any]
     batching: Batching
-
     piece_secs: float
     """The longest clip that long audio is cut into."""
 

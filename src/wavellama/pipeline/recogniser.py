@@ -44,10 +44,7 @@ class Recognition(NamedTuple):
     """Best first."""
 
     language: str | None = None
-    """The language that was given or detected."""
-
     language_probability: float | None = None
-    """How probable a detected language is."""
 
 
 ClipT = TypeVar("ClipT", bound=Clip)

@@ -30,7 +30,6 @@ class SourceFile:
     """A file to transcribe."""
 
     path: Path
-
     name: PurePath
     """Its name, with the folders below the one that was named: what its results are named after."""
 

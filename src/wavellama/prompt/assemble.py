@@ -31,7 +31,6 @@ class TokenSpan:
     """Tokens to embed; where the loss covers them, also to predict from the position before."""
 
     ids: tuple[int, ...]
-
     labels: tuple[int, ...] | None = None
     """What to predict, as many as ``ids``; None where the loss does not cover them."""
 

@@ -26,7 +26,6 @@ class Token:
     """One token: ``bos``, ``eos``, or a special token that the syntax declares."""
 
     name: str
-
     loss: bool = False
     """Whether the loss covers it."""
 
@@ -39,7 +38,6 @@ class Mark:
     """The token that tells whether a segment is the last one of its audio."""
 
     last: str
-
     regular: str
 
 
@@ -69,7 +67,6 @@ class Repeat:
     """Parts that stand there once for each of the row's items."""
 
     items: Items
-
     parts: tuple[Simple, ...]
 
 

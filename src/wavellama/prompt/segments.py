@@ -15,7 +15,6 @@ class SegmentCutter(NamedTuple):
     """Where segments end, whether the audio is there at once or comes bit by bit; in samples."""
 
     segment_len: int
-
     min_len: int
     """A tail not longer than this is dropped; the first segment is always there."""
 

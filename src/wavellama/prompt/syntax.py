@@ -35,9 +35,7 @@ class Syntax:
     """
 
     name: str
-
     parts: tuple[Part, ...]
-
     special_tokens: tuple[str, ...] = ()
     """Names in the order of their ids: base, base + 1, ..."""
 

@@ -27,16 +27,9 @@ class ModelAdapter(ABC):
     """A model as the recipes see it."""
 
     _model: Module
-
     has_decoder: bool
-    """Whether it writes text by a decoder."""
-
     has_ctc: bool
-    """Whether it has a CTC output layer."""
-
     encoder_dim: int
-    """The width of its encoder."""
-
     language_column_name: str = "lang"
     """The column of language codes in a batch's metadata."""
 
@@ -44,13 +37,10 @@ class ModelAdapter(ABC):
     """The languages that it knows; none if it reads none."""
 
     num_examples: int = 0
-    """The context examples that it reads before each utterance."""
-
     reads_language: bool = False
     """Whether its prompt has a place for the language."""
 
     reads_segments: bool = False
-    """Whether it reads audio segment after segment."""
 
     @abstractmethod
     def compute_loss(

@@ -61,7 +61,6 @@ class Calibration:
     was fitted to the other half."""
 
     num_words: int
-
     accuracy: float
     """The share of the words that is right."""
 
@@ -74,7 +73,6 @@ class SplitReader:
     """A manifest, or a folder of them."""
 
     split: str = "dev"
-
     languages: tuple[str, ...] = ()
     """The languages to read; none named: all."""
 

@@ -50,8 +50,6 @@ class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
     """A manifest or a folder with manifests (see docs/data.md)."""
 
     train_split: str = "train"
-    """The split to train on."""
-
     valid_split: str = "dev"
     """The split to validate on; eval and transcribe read it, too."""
 
@@ -150,7 +148,6 @@ class DecodingSection(Seq2SeqGeneratorSection):
     """
 
     name: str = BEAM_GENERATOR
-
     config: object = field(default_factory=dict)
 
     @override
@@ -238,11 +235,8 @@ class TrainConfig(Checked):
         )
     )
     objective: Objective = field(default_factory=lambda: Objective())
-    """What is minimised."""
-
     augment: AugmentSection = field(default_factory=lambda: AugmentSection())
     freeze: FreezeSection = field(default_factory=lambda: FreezeSection())
-
     early_stopping: EarlyStoppingSection | None = None
     """When to end the run before its last step; None: never."""
 

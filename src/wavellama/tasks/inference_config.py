@@ -77,7 +77,6 @@ class TranscribeConfig(InferenceConfig, SupportsStructure, Checked):
     """The configuration of ``transcribe``."""
 
     recipe: str = "transcribe"
-
     files: object = None
     """Audio files, and folders of them, to transcribe as the command ``wavellama transcribe`` does,
     in place of ``dataset``, ``generator`` and ``seq2seq_generator``. None: the data set is

@@ -74,13 +74,10 @@ class Transcription:
     lang: str | None
     duration: float
     reference: str
-
     hypothesis: Hypothesis | None
     """The decoder's best hypothesis; None where the decoder was not asked."""
 
     text: str | None
-    """Its text."""
-
     ctc_text: str | None
     """What the CTC head, or the CTC model, says; None without one."""
 

@@ -31,7 +31,6 @@ class TextWord(NamedTuple):
     """A word as it stands in a text."""
 
     text: str
-
     spaced: bool
     """Whether white space stands between it and the word before it."""
 

@@ -33,7 +33,6 @@ class Cue:
     """In milliseconds, as is the end."""
 
     end: int
-
     text: str
     """One or several lines, with markup."""
 

@@ -31,7 +31,6 @@ class Piece:
     """What is never cut: a word, or a character of a script without spaces."""
 
     text: str
-
     space: str
     """The white space before it; none at the start of a line."""
 

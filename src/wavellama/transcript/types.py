@@ -14,9 +14,7 @@ class Word:
     """The word as it stands in the segment's text, punctuation included."""
 
     start: float
-
     end: float
-
     confidence: float | None = None
     """How probable it is that the word is right, from 0 to 1; None where nothing is known."""
 
@@ -26,7 +24,6 @@ class Alternative:
     """Another hypothesis for a segment."""
 
     text: str
-
     score: float
     """The score by which the search ranks it; higher is better."""
 
@@ -39,12 +36,8 @@ class Segment:
     """With a space in front where one separates it from the segment before."""
 
     start: float
-
     end: float
-
     tokens: tuple[int, ...] = ()
-    """The token ids of the text."""
-
     token_logprobs: tuple[float, ...] = ()
     """The log-probability of each of the tokens; empty where those of a text are not known."""
 
@@ -90,7 +83,6 @@ class Timings:
     """The model: its share of the batches that the audio was part of."""
 
     alignment_secs: float = 0.0
-    """Word times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +99,6 @@ class Transcript:
     """In the order of time."""
 
     duration: float
-    """The length of the audio."""
-
     language: str | None = None
     """The language of most of the speech, where it was given or detected."""
 
