@@ -95,7 +95,7 @@ def _compare_times(model_source: ModelSource, source: SplitReader) -> Iterator[t
             continue
         waveform, tokens = dataset.read_audio(utterance), encode(utterance.text).tolist()
         try:
-            aligned = aligner.align_waveform(waveform, utterance.text, utterance.lang)
+            aligned = aligner.align(waveform, utterance.text, utterance.lang)
         except AlignmentError as ex:
             print(f"{utterance.audio} is left out: {ex}")
             continue

@@ -95,7 +95,7 @@ def to_asr_batch(batch: Seq2SeqBatch, columns: BatchColumns | None = None) -> As
     return AsrBatch(
         batch.source_seqs,
         audio_lens,
-        _rows_of_ints(batch.target_seqs, batch.target_seq_lens),
+        [seq[:n] for seq, n in zip(batch.target_seqs.tolist(), batch.target_seq_lens, strict=True)],
         example.langs(columns.language) if columns.language is not None else None,
         example.examples(*read) if any(read) else None,
         example.words() if columns.words else None,
@@ -185,11 +185,6 @@ def _seqs(row: object, name: str) -> list[Tensor]:
             f" fit `seq_lens` {lens}."
         )
     return [seq[:length] for seq, length in zip(seqs, lens, strict=True)]
-
-
-def _rows_of_ints(seqs: Tensor, seq_lens: Sequence[int]) -> list[list[int]]:
-    rows: list[list[int]] = seqs.tolist()
-    return [row[:length] for row, length in zip(rows, seq_lens, strict=True)]
 
 
 def _is_list_of_codes(langs: object) -> TypeGuard[Sequence[str | None]]:

@@ -57,7 +57,7 @@ def test_random_posteriors(name: str, text: str, seed: int, extra: int, sharpnes
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emissions, "compute_logits", draw_logits)
-        words = ALIGNERS[name].align_waveform(waveform, text)
+        words = ALIGNERS[name].align(waveform, text)
     assert "".join(word.text for word in words) == "".join(text.split())
     assert words[0].start >= 0.0
     assert words[-1].end <= samples_to_seconds(len(waveform))

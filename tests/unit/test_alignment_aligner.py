@@ -66,9 +66,7 @@ def test_times_do_not_drift_in_long_audio(
 ) -> None:
     model = hearing_model(monkeypatch, front_end)
     spoken = [SpokenWord("abc"[: 1 + i % 3] + "xyz"[i % 3], 0.5 + 1.7 * i) for i in range(70)]
-    words = Aligner(model, load_tokenizer(TOKENIZER)).align_waveform(
-        speak(spoken, 121.3), text_of(spoken)
-    )
+    words = Aligner(model, load_tokenizer(TOKENIZER)).align(speak(spoken, 121.3), text_of(spoken))
     assert_heard(words, spoken, frame_secs)
 
 
@@ -79,7 +77,7 @@ def test_speech_before_and_after_the_text_is_left_alone(monkeypatch: pytest.Monk
     after = SpokenWord("eee", 5.0, letter_secs=0.3)
     spoken = [SpokenWord(word.text, word.start + 1.0, word.letter_secs) for word in SPOKEN]
     waveform = speak([before, *spoken, after], 6.5)
-    words = Aligner(model, load_tokenizer(TOKENIZER)).align_waveform(waveform, text_of(SPOKEN))
+    words = Aligner(model, load_tokenizer(TOKENIZER)).align(waveform, text_of(SPOKEN))
     assert_heard(words, spoken, 0.02)
 
 
@@ -88,14 +86,14 @@ def test_speech_within_the_text_that_is_not_in_it_is_left_alone(
 ) -> None:
     model = hearing_model(monkeypatch, CONVOLUTIONS)
     waveform = speak([*SPOKEN, SpokenWord("q", 1.8, 0.05)], 3.5)
-    words = Aligner(model, load_tokenizer(TOKENIZER)).align_waveform(waveform, text_of(SPOKEN))
+    words = Aligner(model, load_tokenizer(TOKENIZER)).align(waveform, text_of(SPOKEN))
     assert_heard(words, SPOKEN, 0.02)
 
 
 def test_the_words_are_returned_as_they_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
     model = hearing_model(monkeypatch, CONVOLUTIONS)
     aligner = Aligner(model, load_tokenizer(TOKENIZER))
-    words = aligner.align_waveform(speak(SPOKEN, 3.5), "\tFrom  “Fáirest”\nas — BE!")
+    words = aligner.align(speak(SPOKEN, 3.5), "\tFrom  “Fáirest”\nas — BE!")
     assert [word.text for word in words] == ["From", "“Fáirest”", "as", "—", "BE!"]
     assert words[3] == AlignedWord("—", words[2].end, words[4].start, 0.0)
     assert_heard(
@@ -122,7 +120,7 @@ def test_the_language_says_what_a_word_is(monkeypatch: pytest.MonkeyPatch) -> No
     aligner = Aligner(hearing_model(monkeypatch, CONVOLUTIONS), load_tokenizer(TOKENIZER))
     waveform = speak(SPOKEN, 3.5)
     texts = [
-        [word.text for word in aligner.align_waveform(waveform, "from 大韓 be", lang)]
+        [word.text for word in aligner.align(waveform, "from 大韓 be", lang)]
         for lang in ("cmn_Hans", "kor_Hang")
     ]
     assert texts == [["from", "大", "韓", "be"], ["from", "大韓", "be"]]
@@ -136,7 +134,7 @@ def test_it_is_a_public_name() -> None:
 def test_a_random_model_gives_times_within_the_clip(front_end: dict[str, Any]) -> None:
     model = tiny_model(front_end, dtype=torch.float32)
     waveform = torch.randn(RATE // 2 + 123)
-    words = Aligner(model, load_tokenizer(TOKENIZER)).align_waveform(waveform, "a bc d")
+    words = Aligner(model, load_tokenizer(TOKENIZER)).align(waveform, "a bc d")
     times = [time for word in words for time in (word.start, word.end)]
     assert times == sorted(times)
     assert times[0] >= 0.0
@@ -161,10 +159,10 @@ def test_a_model_in_training_stays_so_and_drops_nothing_out() -> None:
     frozen = next(model.children()).eval()
     aligner = Aligner(model, load_tokenizer(TOKENIZER))
     waveform = torch.randn(RATE)
-    in_training = aligner.align_waveform(waveform, "one two")
+    in_training = aligner.align(waveform, "one two")
     assert (model.training, frozen.training) == (True, False)
     model.eval()
-    assert aligner.align_waveform(waveform, "one two") == in_training
+    assert aligner.align(waveform, "one two") == in_training
     assert not model.training
 
 
@@ -187,8 +185,8 @@ def test_a_text_that_is_too_long_for_the_audio_is_refused() -> None:
 def test_audio_without_a_frame_is_refused() -> None:
     aligner = Aligner(tiny_model(CONVOLUTIONS, dtype=torch.float32), load_tokenizer(TOKENIZER))
     with pytest.raises(AlignmentError, match=r"has 399 samples, but a single frame takes 400"):
-        aligner.align_waveform(torch.randn(399), "a")
-    assert len(aligner.align_waveform(torch.randn(400), "a")) == 1
+        aligner.align(torch.randn(399), "a")
+    assert len(aligner.align(torch.randn(400), "a")) == 1
 
 
 def test_models_that_cannot_align_are_refused() -> None:
@@ -211,7 +209,7 @@ def test_output_that_is_not_a_number_is_refused(monkeypatch: pytest.MonkeyPatch)
     hear = emissions.compute_logits
     monkeypatch.setattr(emissions, "compute_logits", lambda *args: hear(*args) * torch.nan)
     with pytest.raises(AlignmentError, match="not a number"):
-        Aligner(model, load_tokenizer(TOKENIZER)).align_waveform(speak(SPOKEN, 3.5), "from")
+        Aligner(model, load_tokenizer(TOKENIZER)).align(speak(SPOKEN, 3.5), "from")
 
 
 def test_windows_shorter_than_their_margins_are_refused() -> None:

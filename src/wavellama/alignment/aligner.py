@@ -14,13 +14,13 @@ from torch.nn import Module
 
 from wavellama.alignment.emissions import CtcEmitter, check_model, vocab_size
 from wavellama.alignment.spans import Span, align_tokens
-from wavellama.alignment.spelling import Place, Speller, Spelling
+from wavellama.alignment.spelling import Place, Speller
 from wavellama.audio.load import AudioInput, load_audio, normalize
 from wavellama.data.words import AlignedWord
 from wavellama.errors import ConfigError
 from wavellama.model.loss import CTC_BLANK
 from wavellama.text.languages import check_code
-from wavellama.text.words import TextWord, split_words
+from wavellama.text.words import split_words
 from wavellama.units import samples_to_seconds
 
 
@@ -60,28 +60,17 @@ class Aligner:
         self._emitter = CtcEmitter(model)
         self._speller = Speller(tokenizer)
 
-    def align(self, audio: AudioInput, text: str, lang: str | None = None) -> list[AlignedWord]:
-        """Return the words of ``text`` with the times at which ``audio`` holds them."""
-        spoken = self._spell(text, lang)
-        return self._align(load_audio(audio), *spoken)
-
-    def align_waveform(
-        self, waveform: Tensor, text: str, lang: str | None = None
+    def align(
+        self, audio: AudioInput | Tensor, text: str, lang: str | None = None
     ) -> list[AlignedWord]:
-        """Return the words of ``text`` with the times at which a mono 16 kHz waveform holds them.
+        """Return the words of ``text`` with the times at which ``audio`` holds them.
 
-        :param waveform: not normalised. *Shape:* (T).
+        :param audio: as for ``align``, or a waveform: mono, 16 kHz, not normalised. *Shape:* (T).
         """
-        return self._align(waveform, *self._spell(text, lang))
-
-    def _spell(self, text: str, lang: str | None) -> tuple[list[TextWord], Spelling]:
         check_code(lang)
         words = split_words(text, lang)
-        return words, self._speller.spell(words)
-
-    def _align(
-        self, waveform: Tensor, words: list[TextWord], spelling: Spelling
-    ) -> list[AlignedWord]:
+        spelling = self._speller.spell(words)
+        waveform = audio if isinstance(audio, Tensor) else load_audio(audio)
         columns = [CTC_BLANK, *sorted(set(spelling.tokens))]
         column_of = {token: column for column, token in enumerate(columns)}
         heard = self._emitter.compute(normalize(waveform), columns)

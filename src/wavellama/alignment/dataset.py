@@ -35,7 +35,7 @@ def align_dataset(
     for manifest, line, utterance in track(rows):
         try:
             waveform = dataset.read_audio(utterance)
-            words = aligner.align_waveform(waveform, utterance.text, utterance.lang)
+            words = aligner.align(waveform, utterance.text, utterance.lang)
         except (AudioError, AlignmentError) as ex:
             result.broken.append(BrokenRow(manifest, line, str(ex)))
         else:

@@ -57,7 +57,8 @@ class Speller:
         :raises AlignmentError: the tokenizer knows no character of any word, or its pieces do not
             spell the text.
         """
-        spelled = [self._spell_word(word.text) for word in words]
+        normal = [unicodedata.normalize("NFC", word.text) for word in words]
+        spelled = [self._known(word) or "".join(map(self._spell_char, word)) for word in normal]
         if not any(spelled):
             text = " ".join(word.text for word in words)
             reason = f"The tokenizer knows no character of {text!r}." if text else "It is empty."
@@ -72,10 +73,6 @@ class Speller:
             )
         tokens: list[int] = self._encoder(text).tolist()
         return Spelling(tokens, _word_places(letters, [len(word) for word in spelled]))
-
-    def _spell_word(self, word: str) -> str:
-        word = unicodedata.normalize("NFC", word)
-        return self._known(word) or "".join(map(self._spell_char, word))
 
     def _spell_char(self, char: str) -> str:
         if char not in self._chars:

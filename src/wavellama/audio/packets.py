@@ -107,7 +107,9 @@ def end_secs(container: av.container.InputContainer, track: Track, name: str) ->
 
     :raises FFmpegError: the packets of a file without an index cannot be read.
     """
-    if container.format.name in EXACT_FORMATS or _has_index(container):
+    # Of mp3 files, only a header that tells how much there is tells of a delay, too.
+    has_index = container.format.name == "mp3" and bool(container.start_time)
+    if container.format.name in EXACT_FORMATS or has_index:
         end = _seconds(track.start_time, track) + _seconds(track.duration, track)
         return end - start_secs(container, track)
     if container.format.name in WALKED_FORMATS:
@@ -119,11 +121,6 @@ def end_secs(container: av.container.InputContainer, track: Track, name: str) ->
             return end
     container.seek(begin)
     return _last_end(container, track, name)
-
-
-def _has_index(container: av.container.InputContainer) -> bool:
-    """Say whether an mp3 file tells how much it holds: only such a header tells of a delay."""
-    return container.format.name == "mp3" and bool(container.start_time)
 
 
 def _last_end(container: av.container.InputContainer, track: Track, name: str) -> float:

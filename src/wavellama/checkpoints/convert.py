@@ -59,7 +59,9 @@ def convert_checkpoint(source: Path, target: Path, *, int8: bool = False) -> int
     write = WRITERS.get(target.suffix)
     if write is None:
         raise ConfigError(f"{target} must end in {' or '.join(WRITERS)}, which tells its format.")
-    weights = _check_tensors(source, _rename(_read(source)))
+    read = _read(source)
+    renamed = convert_whisper(read) if is_whisper(read) else rename_fairseq1(read)
+    weights = _check_tensors(source, renamed)
     stored = to_eight_bits(weights) if int8 else weights
     try:
         target.parent.stat()  # a folder that is not there was not meant
@@ -72,10 +74,6 @@ def convert_checkpoint(source: Path, target: Path, *, int8: bool = False) -> int
         reason = getattr(ex, "strerror", None) or str(ex).strip().partition("\n")[0]
         raise CheckpointError(f"{target} cannot be written: {reason}.") from None
     return len(weights)
-
-
-def _rename(weights: dict[str, object]) -> dict[str, object]:
-    return convert_whisper(weights) if is_whisper(weights) else rename_fairseq1(weights)
 
 
 def _read(source: Path) -> dict[str, object]:

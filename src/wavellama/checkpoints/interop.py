@@ -125,7 +125,8 @@ def rename_fairseq1(
     :param post_norm: whether layer norm comes after the residual; None finds it out by the rule
         of all published fairseq1 models, where such models, and only they, have a group norm.
     """
-    if not any(map(_is_fairseq1, state_dict)):
+    marks = r"w2v_encoder\.|feature_extractor\.conv_layers\."
+    if not any(re.match(marks, name) for name in state_dict):
         return state_dict
     renamed = {_strip_ctc(name): value for name, value in state_dict.items()}
     if post_norm is None:
@@ -150,10 +151,6 @@ def describe_kind(names: Iterable[str]) -> str | None:
         if any(name.startswith(prefix) for name in known):
             return kind
     return None
-
-
-def _is_fairseq1(name: str) -> bool:
-    return re.match(r"w2v_encoder\.|feature_extractor\.conv_layers\.", name) is not None
 
 
 def _strip_ctc(name: str) -> str:

@@ -85,7 +85,8 @@ def iter_weights(file: Path, convert: Converter) -> Iterator[tuple[str, Tensor]]
     weights = convert(FileWeights(file, source))
     by_identity = {id(tensor): name for name, tensor in source.items()}
     origins = {name: by_identity.get(id(weight)) for name, weight in weights.items()}
-    groups = _group(file, {name: _size(weights[name]) for name, old in origins.items() if old})
+    sizes = {name: cast(Tensor, weights[name]).nbytes for name, old in origins.items() if old}
+    groups = _group(file, sizes)
     yield from [(name, cast(Tensor, weights[name])) for name, old in origins.items() if not old]
     del weights
     for group in groups:
@@ -132,10 +133,6 @@ def _difference(name: str, weight: object, expected: Tensor) -> str | None:
 
 def _shape(value: object) -> str:
     return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
-
-
-def _size(weight: object) -> int:
-    return cast(Tensor, weight).nbytes
 
 
 def _group(file: Path, sizes: Mapping[str, int]) -> list[list[str]]:

@@ -120,14 +120,11 @@ def find_repeats(utterances: Sequence[Utterance]) -> list[str]:
     for (audio, _, _), found in splits.items():
         for pair in set(combinations(sorted(found), 2)):
             pairs.setdefault(pair, []).append(audio)
-    return [
-        f"{len(files):,} utterances stand in {_in_splits(*pair)}, such as {files[0]}"
-        for pair, files in sorted(pairs.items())
-    ]
-
-
-def _in_splits(one: str, other: str) -> str:
-    return f"both {one} and {other}" if one != other else f"{one} more than once"
+    lines: list[str] = []
+    for (one, other), files in sorted(pairs.items()):
+        where = f"both {one} and {other}" if one != other else f"{one} more than once"
+        lines.append(f"{len(files):,} utterances stand in {where}, such as {files[0]}")
+    return lines
 
 
 def language_statistics(utterances: Sequence[Utterance]) -> list[LanguageStats]:

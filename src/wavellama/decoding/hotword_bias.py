@@ -51,7 +51,8 @@ class _Speller:
         forms = dict.fromkeys([hotword, hotword.lower()])
         spelled = [tokens for form in forms for tokens in self._spell_form(form)]
         if not spelled:
-            unknown = [char for char in dict.fromkeys(hotword) if self._is_unknown(char)]
+            chars = dict.fromkeys(hotword.replace(" ", ""))
+            unknown = [char for char in chars if not self._spell_form(char)]
             raise ConfigError(
                 f"The hotword {hotword!r} cannot be written: the model's tokenizer does not know"
                 f" {' '.join(unknown)}."
@@ -68,6 +69,3 @@ class _Speller:
         """Return the tokens without those at both ends that are spaces alone."""
         places = [i for i, token in enumerate(tokens) if not self._texts[token].isspace()]
         return tuple(tokens[places[0] : places[-1] + 1]) if places else ()
-
-    def _is_unknown(self, char: str) -> bool:
-        return not char.isspace() and not self._spell_form(char)

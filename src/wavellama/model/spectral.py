@@ -70,15 +70,12 @@ class SpectralAugment(Checked):
             for _ in range(self.num_freq_masks):
                 stripe = _stripe(log_mel.size(2), self.freq_mask_width, generator)
                 mask[row, :, stripe] = True
-            for _ in range(self._num_time_masks(length)):
+            more = length // self.windows_per_time_mask if self.windows_per_time_mask else 0
+            for _ in range(self.num_time_masks + more):
                 stripe = _stripe(length, min(self.time_mask_width, length // 5), generator)
                 mask[row, stripe] = True
         means = torch.stack([log_mel[i, :n].mean() for i, n in enumerate(num_windows)])
         return torch.where(mask.to(log_mel.device), means[:, None, None], log_mel)
-
-    def _num_time_masks(self, length: int) -> int:
-        more = length // self.windows_per_time_mask if self.windows_per_time_mask else 0
-        return self.num_time_masks + more
 
 
 def _take_bins(power: Tensor, bins: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def _aligned_times(aligner: Aligner, clip: Clip, segment: Segment, spans: Sequen
     aligner knows) gets times in equal parts: something was hallucinated, or it is not speech.
     """
     try:
-        words = aligner.align_waveform(clip.chunk.waveform, segment.text, segment.language)
+        words = aligner.align(clip.chunk.waveform, segment.text, segment.language)
     except AlignmentError:
         secs, count = samples_to_seconds(clip.num_samples), len(spans)
         return [(i * secs / count, (i + 1) * secs / count) for i in range(count)]

@@ -198,7 +198,9 @@ def draw_reliability(systems: Mapping[str, ConfidenceScores], title: str) -> Fig
     above, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
     above.plot([0, 1], [0, 1], color="tab:gray", linestyle=":", label="as it should be")
     for place, (name, scores) in enumerate(systems.items()):
-        _draw_accuracy(above, name, scores)
+        label = f"{name}: ECE {scores.ece:.3f}, Brier {scores.brier:.3f}"
+        points = [(row.confidence, row.accuracy) for row in scores.bins]
+        above.plot(*zip(*points, strict=True), marker="o", label=label)
         _draw_counts(below, scores, place, len(systems))
     above.set_ylabel("share of words that are right")
     above.legend(loc="upper left")
@@ -208,12 +210,6 @@ def draw_reliability(systems: Mapping[str, ConfidenceScores], title: str) -> Fig
     below.set_xlim(0, 1)
     figure.suptitle(title)
     return figure
-
-
-def _draw_accuracy(axis: Axes, name: str, scores: ConfidenceScores) -> None:
-    label = f"{name}: ECE {scores.ece:.3f}, Brier {scores.brier:.3f}"
-    points = [(row.confidence, row.accuracy) for row in scores.bins]
-    axis.plot(*zip(*points, strict=True), marker="o", label=label)
 
 
 def _draw_counts(axis: Axes, scores: ConfidenceScores, place: int, num_systems: int) -> None:

@@ -47,7 +47,8 @@ class Confidence:
         """
         if not token_logprobs:
             return 0.0
-        return _sigmoid(word_logit(token_logprobs) / self.temperature + self.bias)
+        logit = word_logit(token_logprobs) / self.temperature + self.bias
+        return 0.5 * (1.0 + math.tanh(0.5 * logit))
 
 
 def word_logit(token_logprobs: Sequence[float]) -> float:
@@ -98,7 +99,3 @@ def parse_confidence(content: object, source: str) -> Confidence:
 def to_json(confidence: Confidence) -> str:
     """Return what ``read_confidence`` reads."""
     return json.dumps(asdict(confidence), indent=2) + "\n"
-
-
-def _sigmoid(logit: float) -> float:
-    return 0.5 * (1.0 + math.tanh(0.5 * logit))

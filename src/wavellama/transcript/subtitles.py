@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import partial
+from html import escape
 from typing import Final
 
 from wavellama.transcript.cues import make_cues
@@ -35,7 +37,7 @@ def write_vtt(transcript: Transcript, options: WriterOptions) -> str:
     """
     blocks = [
         f"{vtt_time(cue.start)} --> {vtt_time(cue.end)}\n{cue.text}\n\n"
-        for cue in make_cues(transcript, options, _escape_markup)
+        for cue in make_cues(transcript, options, partial(escape, quote=False))
     ]
     return "".join(["WEBVTT\n\n", *blocks])
 
@@ -55,7 +57,3 @@ def vtt_time(milliseconds: int) -> str:
 def _below_hour(milliseconds: int) -> str:
     seconds, rest = divmod(milliseconds, 1000)
     return f"{seconds // 60:02d}:{seconds % 60:02d}.{rest:03d}"
-
-
-def _escape_markup(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
