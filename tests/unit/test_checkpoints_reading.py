@@ -17,6 +17,7 @@ from fairseq2.device import CPU
 from fairseq2.gang import create_fake_gangs
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.testing import assert_close
 
 from tests.fakes import SMALL, arch_config, small_model
 from tests.fakes_checkpoints import (
@@ -32,6 +33,7 @@ from tests.fakes_checkpoints import (
     use_cache,
 )
 from wavellama.checkpoints import reading
+from wavellama.checkpoints.eight_bits import read_weight, to_eight_bits
 from wavellama.errors import CheckpointError, ConfigError
 from wavellama.files import file_digest
 
@@ -364,6 +366,24 @@ def test_every_weight_is_read_once_and_from_few_mappings(
     legacy = _save_legacy(weights, tmp_path / "legacy.pt")  # cannot be mapped: read as a whole
     assert len(list(reading.iter_weights(legacy, dict))) == len(weights)
     assert len(opened) == 2
+
+
+def test_weights_in_eight_bits_become_floats_a_few_at_a_time(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[str] = []
+
+    def spy(stored: dict[str, object], name: str) -> object:
+        parts.append(name)
+        return read_weight(stored, name)
+
+    monkeypatch.setattr("wavellama.checkpoints.reading.read_weight", spy)
+    path = _safetensors(to_eight_bits(weights), tmp_path / "a.safetensors")
+    for number, (name, weight) in enumerate(reading.iter_weights(path, dict), 1):
+        assert (parts[-1], len(parts)) == (name, number)
+        step = float(weights[name].abs().max()) / 254
+        assert_close(weight, weights[name], rtol=0, atol=1.01 * step)
+    assert len(parts) == len(weights)
 
 
 def test_fresh_parts_are_made_and_reported_once(

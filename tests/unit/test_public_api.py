@@ -53,5 +53,15 @@ def test_importing_the_package_is_light() -> None:
     assert result.stdout.strip() == "False"
 
 
+def test_a_model_is_found_without_importing_what_recipes_need() -> None:
+    code = (
+        "import sys; from wavellama.checkpoints.hub import find_model\n"
+        "find_model('wavellama_small')\n"
+        "print('fairseq2.recipe' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "False", result.stderr
+
+
 def test_the_three_kinds_of_model() -> None:
     assert [kind.name for kind in wavellama.ModelType] == ["LLM_ASR", "LLM_ASR_LID", "ZERO_SHOT"]

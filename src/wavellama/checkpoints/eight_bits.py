@@ -37,19 +37,19 @@ def to_eight_bits(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def from_eight_bits(weights: Mapping[str, object]) -> dict[str, object]:
     """Return the weights that stand in 8 bits as float32, without their scales; others as such."""
-    scales = {
-        name + _SCALE: weights[name + _SCALE]
-        for name, weight in weights.items()
-        if isinstance(weight, Tensor) and weight.dtype == torch.int8 and name + _SCALE in weights
-    }
-    return {
-        name: _product(weight, scales.get(name + _SCALE))
-        for name, weight in weights.items()
-        if name not in scales
-    }
+    scales = {name + _SCALE for name in weights if _find_scale(weights, name) is not None}
+    return {name: read_weight(weights, name) for name in weights if name not in scales}
 
 
-def _product(weight: object, scale: object) -> object:
-    if not isinstance(weight, Tensor) or not isinstance(scale, Tensor):
+def read_weight(weights: Mapping[str, object], name: str) -> object:
+    """Return one of the weights: as float32 if it stands in 8 bits, else as such."""
+    weight, scale = weights[name], _find_scale(weights, name)
+    if scale is None or not isinstance(weight, Tensor):
         return weight
     return weight.float() * scale.view(-1, *[1] * (weight.ndim - 1))
+
+
+def _find_scale(weights: Mapping[str, object], name: str) -> Tensor | None:
+    weight, scale = weights[name], weights.get(name + _SCALE)
+    is_stored = isinstance(weight, Tensor) and weight.dtype == torch.int8
+    return scale if is_stored and isinstance(scale, Tensor) else None

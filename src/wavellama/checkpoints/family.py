@@ -2,10 +2,10 @@
 
 fairseq2's own loading reads a checkpoint whole, next to the model, and compares the two when all
 is copied. The families here differ in three points: the checkpoint is fetched by ``fetch`` (it
-resumes, and verifies checksums), read by ``reading`` (mapped into memory, checked first), and
-converted by ``eight_bits`` (weights in 8 bits become floats) and ``interop``, which knows
-fairseq1's self-supervised encoders. fairseq2's own families of wav2vec 2.0 encoders and CTC models
-are replaced, so that their published cards have this, too.
+resumes, and verifies checksums), read by ``reading`` (mapped into memory, checked first; weights
+in 8 bits become floats), and converted by ``interop``, which knows fairseq1's self-supervised
+encoders. fairseq2's own families of wav2vec 2.0 encoders and CTC models are replaced, so that
+their published cards have this, too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ from torch.nn import Module
 from typing_extensions import override
 
 from wavellama.checkpoints.card_config import CardConfigLoader
-from wavellama.checkpoints.eight_bits import from_eight_bits
 from wavellama.checkpoints.fetch import CheckpointFetcher
 from wavellama.checkpoints.interop import (
     convert_ctc_state_dict,
@@ -153,7 +152,7 @@ class FamilyParts:
 
         def convert(state_dict: dict[str, object], config: object) -> dict[str, object]:
             """Convert a state dict; that of a whole file must fit the model."""
-            weights = self.converter(from_eight_bits(state_dict), config)
+            weights = self.converter(state_dict, config)
             if isinstance(state_dict, FileWeights):
                 cpu = create_fake_gangs(CPU)
                 expected = family.create_new_model(config, cpu, torch.float32, True, True)

@@ -3,7 +3,8 @@
 Opening a file reads its table of contents alone; a weight's bytes are read when they are copied
 into the model. The copied pages of the file would stay counted as this process's memory until the
 mapping goes, so a file is mapped anew for every few weights: loading a model takes the memory of
-the model and a small part of the file's size.
+the model and a small part of the file's size. Weights in 8 bits become floats twice: all
+of them for the check, before the model takes memory, then a few at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from wavellama.checkpoints.eight_bits import from_eight_bits, read_weight
 from wavellama.checkpoints.interop import describe_kind, unwrap_state_dict
 from wavellama.errors import CheckpointError
 
@@ -81,7 +83,7 @@ def iter_weights(file: Path, convert: Converter) -> Iterator[tuple[str, Tensor]]
         any weight is read.
     :raises CheckpointError: the file cannot be read.
     """
-    source = open_checkpoint(file)
+    source = from_eight_bits(open_checkpoint(file))
     weights = convert(FileWeights(file, source))
     by_identity = {id(tensor): name for name, tensor in source.items()}
     origins = {name: by_identity.get(id(weight)) for name, weight in weights.items()}
@@ -93,7 +95,7 @@ def iter_weights(file: Path, convert: Converter) -> Iterator[tuple[str, Tensor]]
         del source  # before the file is mapped again
         source = open_checkpoint(file)
         for name in group:
-            yield name, cast(Tensor, source[str(origins[name])])
+            yield name, cast(Tensor, read_weight(source, str(origins[name])))
 
 
 def check_fit(

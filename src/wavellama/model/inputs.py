@@ -44,6 +44,9 @@ Piece: TypeAlias = tuple[Tensor | None, Sequence[int]]
 MAX_ENCODER_SAMPLES: Final = 240 * SAMPLE_RATE
 """The most audio that inference gives the encoder at a time, padding included."""
 
+MAX_ENCODER_SAMPLES_CPU: Final = 30 * SAMPLE_RATE
+"""The same on a CPU, which more audio takes memory of and makes no faster."""
+
 
 class ModelInputs(NamedTuple):
     """What a batch becomes before anything is embedded."""
@@ -285,7 +288,8 @@ def in_groups(
     places = _equal_clips(clips)
     encoded: dict[int, Tensor] = {}
     lens = [len(clip) for clip in clips]
-    for group in _groups(sorted(set(places), key=lambda place: lens[place]), lens):
+    most = MAX_ENCODER_SAMPLES if clips[0].is_cuda else MAX_ENCODER_SAMPLES_CPU
+    for group in _groups(sorted(set(places), key=lambda place: lens[place]), lens, most):
         encoded |= zip(group, encode([clips[place] for place in group]), strict=True)
     return [encoded[place] for place in places]
 
@@ -297,11 +301,11 @@ def _equal_clips(clips: Sequence[Tensor]) -> list[int]:
     return [first.setdefault(key, place) for place, key in enumerate(keys)]
 
 
-def _groups(places: Sequence[int], lens: Sequence[int]) -> Iterator[list[int]]:
-    """Yield groups of clips, sorted by length, that fit the budget when padded."""
+def _groups(places: Sequence[int], lens: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Yield groups of clips, sorted by length, of at most so many samples when padded."""
     group: list[int] = []
     for place in places:
-        if group and (len(group) + 1) * lens[place] > MAX_ENCODER_SAMPLES:
+        if group and (len(group) + 1) * lens[place] > most:
             yield group
             group = []
         group.append(place)
