@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import subprocess
+import time
 from array import array
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,50 @@ def test_file_names_are_no_addresses(
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(wav)
     assert len(load_audio(name)) == len(load_audio(Path(name))) == len(NOISE)
+
+
+PLAYLISTS = {
+    "x.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n",
+    "x.ffconcat": "ffconcat version 1.0\nfile {}\n",
+}
+
+
+class _Upload(io.BytesIO):
+    name = ""
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+def test_bytes_that_name_other_files_or_addresses_get_none_of_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write(tmp_path / "other.mp3", NOISE, SAMPLE_RATE)
+    (tmp_path / name).write_text(PLAYLISTS[name].format("other.mp3"))
+    assert len(load_audio(tmp_path / name)) >= len(NOISE), "a playlist on the disk is one"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/other.mp3"
+        for named in ("other.mp3", str(tmp_path / "other.mp3"), address):
+            upload = _Upload(PLAYLISTS[name].format(named).encode())
+            upload.name = name
+            with pytest.raises(AudioError):
+                load_audio(upload)
+        (tmp_path / name).write_text(PLAYLISTS[name].format(address))
+        with pytest.raises(AudioError):
+            load_audio(tmp_path / name)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_a_description_of_a_session_opens_no_port() -> None:
+    text = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio {} RTP/AVP 0\n"
+    with socket.socket(type=socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1] & ~1
+    begin = time.monotonic()
+    with pytest.raises(AudioError):
+        load_audio(text.format(port).encode())
+    assert time.monotonic() - begin < 5, "it listened for what never came"
 
 
 def test_a_view_of_memory_holds_encoded_bytes(wav: bytes) -> None:

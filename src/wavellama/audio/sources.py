@@ -31,6 +31,10 @@ PIECE_SAMPLES: Final = 65_536
 _URL: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/{1,2}\w", re.IGNORECASE)
 """Addresses, also after ``Path`` has taken one of the slashes away."""
 
+_PROTOCOLS: Final = {True: "file,crypto,data", False: "data"}
+"""What a playlist may name, by whether the playlist itself is a file of ours: files, but nothing of
+the network; where only its bytes were given, nothing else."""
+
 DECODING_ERRORS: Final = (av.error.FFmpegError, OSError, ValueError)
 """What PyAV raises for files that it cannot read."""
 
@@ -138,7 +142,8 @@ def open_container(source: AudioInput, name: str) -> Iterator[av.container.Input
             file: str | BinaryFile = stack.enter_context(_open_pipe(source, name))
         else:
             file = _openable(source, name)
-        yield stack.enter_context(av.open(file, "r"))
+        allowed = {"protocol_whitelist": _PROTOCOLS[isinstance(file, str)]}
+        yield stack.enter_context(av.open(file, "r", options=allowed))
 
 
 def is_pipe(source: object) -> TypeGuard[str | Path]:
