@@ -116,6 +116,52 @@ def test_odd_content_lengths(client: TestClient, length: str) -> None:
     assert error_of(reply)[0] in (400, 413)
 
 
+async def _upload(app: Any, pause: float) -> list[Message]:
+    """Send the half of a form, and the rest after a pause; return what was answered."""
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    bodies: list[Message] = [
+        {"type": "http.request", "body": head + clip(), "more_body": True},
+        {"type": "http.request", "body": b"\r\n--x--"},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if len(bodies) == 1:
+            await asyncio.sleep(pause)
+        return bodies.pop(0) if bodies else await _never()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(_scope("multipart/form-data; boundary=x"), receive, send)
+    return sent
+
+
+def _scope(content_type: str) -> dict[str, Any]:
+    """Return what a request's head says."""
+    headers = [(b"content-type", content_type.encode())]
+    scope = {"type": "http", "method": "POST", "path": TRANSCRIPTIONS, "headers": headers}
+    return {**scope, "query_string": b"", "http_version": "1.1", "state": {}}
+
+
+async def _never() -> Message:
+    await asyncio.sleep(60)
+    return {"type": "http.disconnect"}
+
+
+def test_a_body_may_take_its_time_but_not_for_ever(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wavellama.server.uploads.PATIENCE_SECS", 0.1)
+    monkeypatch.setattr("wavellama.server.uploads.MIN_BYTES_PER_SEC", 10 * len(clip()))
+    slow, *_ = asyncio.run(_upload(client.app, 0.1))
+    assert slow["status"] == 200
+    stalled, body = asyncio.run(_upload(client.app, 5))
+    assert stalled["status"] == 408
+    assert b"request_timeout" in body["body"]
+    assert sum_of(client.get("/metrics").text, "wavellama_requests_running ") == 0
+
+
 @pytest.mark.parametrize("limits", [{"max_queue": 0}, {"max_upload_mb": 0.0}])
 def test_limits_of_nothing_are_refused(limits: Any) -> None:
     with pytest.raises(ConfigError, match=next(iter(limits))):
@@ -190,9 +236,7 @@ async def _leave(app: Any, form: bytes, content_type: str, when: Event) -> list[
     async def send(message: Message) -> None:
         sent.append(message)
 
-    headers = [(b"content-type", content_type.encode())]
-    scope = {"type": "http", "method": "POST", "path": TRANSCRIPTIONS, "headers": headers}
-    await app({**scope, "query_string": b"", "http_version": "1.1", "state": {}}, receive, send)
+    await app(_scope(content_type), receive, send)
     return sent
 
 
@@ -217,11 +261,31 @@ def test_the_work_of_a_client_that_leaves_is_dropped(
         assert sum_of(client.get("/metrics").text, "wavellama_requests_running ") == 0
 
 
+def test_a_client_that_does_not_read_its_stream_holds_no_place(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wavellama.server.transcriptions.STALLED_SECS", 0.2)
+    form = {"stream": "true", "no_speech_threshold": "1"}
+    request = client.build_request("POST", TRANSCRIPTIONS, data=form, files={"file": clip()})
+    bodies = [{"type": "http.request", "body": request.read()}]
+
+    async def receive() -> Message:
+        return bodies.pop() if bodies else await _never()
+
+    async def send(message: Message) -> None:
+        await asyncio.sleep(60 if message.get("body") else 0)
+
+    begin = time.monotonic()
+    asked: Any = client.app(_scope(request.headers["content-type"]), receive, send)
+    asyncio.run(asked)
+    assert time.monotonic() - begin < 30
+    assert sum_of(client.get("/metrics").text, "wavellama_requests_running ") == 0
+
+
 def test_a_client_that_leaves_within_its_upload(client: TestClient) -> None:
     gone = Event()
     gone.set()
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    scope_type = "multipart/form-data; boundary=x"
 
     async def leave() -> list[Message]:
         messages: list[Message] = [
@@ -236,9 +300,7 @@ def test_a_client_that_leaves_within_its_upload(client: TestClient) -> None:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        headers = [(b"content-type", scope_type.encode())]
-        scope = {"type": "http", "method": "POST", "path": TRANSCRIPTIONS, "headers": headers}
-        await client.app({**scope, "query_string": b"", "http_version": "1.1"}, receive, send)
+        await client.app(_scope("multipart/form-data; boundary=x"), receive, send)
         return sent
 
     first, *_ = asyncio.run(leave())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -232,7 +233,11 @@ def test_an_open_web_ui_sends_file_and_model_alone(client: TestClient) -> None:
     [
         ({"model": "whisper-1"}, (404, "model", "model_not_found")),
         ({"language": "klingonese"}, (400, "language", "invalid_value")),
-        ({"languages[]": ["xx", "yy"]}, (400, "language", "invalid_value")),
+        ({"lang": "klingonese"}, (400, "lang", "invalid_value")),
+        ({"languages[]": ["xx", "yy"]}, (400, "languages", "invalid_value")),
+        ({"language_candidates": "xx,yy"}, (400, "language_candidates", "invalid_value")),
+        ({"keywords[]": "z" * 20_001}, (400, "keywords", "invalid_value")),
+        ({"hotwords": ["z" * 9_999, "k" * 9_999, "zkz"]}, (400, "hotwords", "invalid_value")),
         ({"response_format": "docx"}, (400, "response_format", "invalid_value")),
         ({"response_format": "diarized_json"}, (400, "response_format", "unsupported_value")),
         (
@@ -317,6 +322,46 @@ def test_many_fields_and_large_ones_are_refused(client: TestClient) -> None:
     assert error_of(client.post(TRANSCRIPTIONS, files=files))[0] == 400
 
 
+def bomb(kind: str) -> tuple[bytes, str]:
+    """Return a body of some 4 MB that would cost much, and its type."""
+    part, n = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a', 4_000_000
+    bodies = {
+        "parts": b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * (n // 60),
+        "headers": b"--x\r\n" + b"a: b\r\n" * (n // 6),
+        "a header": b"--x\r\na: " + b"b" * n,
+        "a name": part + b"a" * n,
+        "options": part + b'"' + b"; a=b" * (n // 5),
+        "nothing": b"\r\n" * (n // 2),
+        "an end": part + b'"\r\n\r\n1\r\n--x--' + b"--x--" * (n // 5),
+        "inner forms": part
+        + b'"\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n'
+        + b"--y\r\n" * n,
+        "pairs": b"&" * n,
+        "letters": part.split(b";")[0]
+        + b'; name="a"\r\n\r\nb-'
+        + b"aaaz" * (n // 8)
+        + b"\r\n--x--",
+        "bits": part.split(b";")[0] + b'; name="a"\r\n\r\n\\ud800\r\n--x--',
+    }
+    types = {"pairs": "application/x-www-form-urlencoded"}
+    types |= {"letters": FORM + "; charset=punycode", "bits": FORM + "; charset=unicode_escape"}
+    return bodies[kind], types.get(kind, FORM)
+
+
+FORM = "multipart/form-data; boundary=x"
+
+BOMBS = ["parts", "headers", "a header", "a name", "options", "nothing", "an end", "inner forms"]
+
+
+@pytest.mark.parametrize("kind", [*BOMBS, "pairs", "letters", "bits"])
+def test_a_form_that_costs_much_is_refused_soon(client: TestClient, kind: str) -> None:
+    body, content_type = bomb(kind)
+    begin = time.monotonic()
+    reply = client.post(TRANSCRIPTIONS, content=body, headers={"Content-Type": content_type})
+    assert error_of(reply)[:2] == (400, INVALID)
+    assert time.monotonic() - begin < 3
+
+
 # Many at a time
 
 
@@ -386,10 +431,10 @@ def test_a_ctc_model_says_what_it_cannot_do() -> None:
         record = post(client, form={"response_format": "verbose_json"}).json()
         assert record["text"] == expected.text
         assert post(client, form={"include[]": "logprobs"}).json()["text"] == expected.text
-        assert error_of(post(client, form={"keywords[]": "zk"})) == (
-            *(400, INVALID),
-            *("hotwords", "invalid_value"),
-        )
+        for field in ("keywords", "hotwords"):
+            reply = post(client, form={field: "zk"})
+            assert error_of(reply) == (400, INVALID, field, "invalid_value")
+            assert f"`{field}`" in reply.json()["error"]["message"]
 
 
 def test_each_model_answers_for_itself() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wavellama.errors import AudioError, BatchError, UnknownLanguageError, WavellamaError
+from wavellama.errors import AudioError, UnknownLanguageError, WavellamaError
 from wavellama.server.scheduler import ClientGoneError
 
 RETRY_SECS: Final = 2
 """When somebody who was turned away may ask again."""
+
+NAMES: Final = {"lang": "language", "hotwords": "keywords"}
+"""What OpenAI's clients call our options."""
 
 _INVALID: Final = "invalid_request_error"
 
@@ -64,6 +68,11 @@ def too_large(max_mb: float) -> ApiError:
     return ApiError(413, "file_too_large", message, "file")
 
 
+def too_slow() -> ApiError:
+    """Return the error about a body of which too little comes."""
+    return ApiError(408, "request_timeout", "The body comes too slowly.", "file")
+
+
 def busy() -> ApiError:
     """Return the error where too many are waiting."""
     message = "Too many requests are waiting; try again in a moment."
@@ -94,15 +103,17 @@ def internal() -> ApiError:
     return ApiError(500, None, message, kind="server_error", retry=False)
 
 
-def from_wavellama(ex: WavellamaError) -> ApiError:
-    """Return what is told of one of our own errors, nearly all of which the request has caused."""
+def from_wavellama(ex: WavellamaError, names: Mapping[str, str] = NAMES) -> ApiError:
+    """Return what is told of one of our own errors, nearly all of which the request has caused.
+
+    :param names: what the client calls options whose names are not ours.
+    """
     if isinstance(ex, ClientGoneError):
         return closing()  # a client that has left reads nothing
     if isinstance(ex, AudioError):
         return ApiError(400, "invalid_audio", str(ex), "file")
+    message = re.sub(r"(?<=`)\w+", lambda found: names.get(found[0], found[0]), str(ex))
     if isinstance(ex, UnknownLanguageError):
-        return invalid("language", str(ex))
-    if isinstance(ex, BatchError) and "`lang`" in str(ex):
-        return invalid("language", str(ex))
-    named = re.search(r"`(\w+)", str(ex))
-    return ApiError(400, "invalid_value", str(ex), named[1] if named else None)
+        return invalid(names.get("lang", "lang"), message)
+    named = re.search(r"(?<=`)\w+", message)
+    return ApiError(400, "invalid_value", message, named[0] if named else None)

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from starlette.datastructures import FormData, UploadFile
 
-from wavellama.errors import ConfigError
+from wavellama.errors import WavellamaError
 from wavellama.pipeline.options import TranscribeOptions
-from wavellama.server.errors import ApiError, invalid, missing, unsupported
+from wavellama.server.errors import from_wavellama, invalid, missing, unsupported
 from wavellama.server.options import OWN_OPTIONS, to_options
 from wavellama.server.replies import CONTENT_TYPES
 
@@ -28,6 +28,13 @@ STREAMED: Final = ("json", "text", "verbose_json")
 
 NO_DIARISATION: Final = "This server does not tell speakers apart."
 
+ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
+    "lang": ("language", "lang"),
+    "languages": ("languages", "language_candidates"),
+    "hotwords": ("keywords", "hotwords"),
+}
+"""The fields of options that have several names; those of OpenAI first."""
+
 TRUE: Final = ("true", "1", "yes", "on")
 FALSE: Final = ("false", "0", "no", "off", "")
 
@@ -39,6 +46,10 @@ class Asked:
     file: UploadFile
     model: str | None
     options: TranscribeOptions
+
+    names: Mapping[str, str]
+    """What the client calls options that have several names."""
+
     response_format: str = "json"
     granularities: tuple[str, ...] = ("segment",)
     wants_logprobs: bool = False
@@ -105,7 +116,6 @@ def read_form(form: FormData) -> Asked:
     """Return what a form asks for.
 
     :raises ApiError: the file is missing, or a value cannot be honoured.
-    :raises UnknownLanguageError: a language is not given by a code.
     """
     file, fields = form.get("file"), Fields(form.multi_items())
     if not isinstance(file, UploadFile):
@@ -115,10 +125,12 @@ def read_form(form: FormData) -> Asked:
     has_words = "word" in granularities or response_format in ("srt", "vtt")
     _refuse_speakers(fields)
     _check_temperature(fields)
+    names = _read_names(fields)
     return Asked(
         file,
         fields.text("model"),
-        _read_options(fields, has_words),
+        _read_options(fields, names, has_words),
+        names,
         response_format,
         granularities,
         _read_include(fields, response_format),
@@ -180,23 +192,36 @@ def _check_temperature(fields: Fields) -> None:
         raise invalid("temperature", f"`temperature` must lie between 0 and 1, but is {text!r}.")
 
 
-def _read_options(fields: Fields, has_words: bool) -> TranscribeOptions:
-    """Return the options; a strategy of server-side cutting means cutting in silences."""
+def _read_names(fields: Fields) -> Mapping[str, str]:
+    """Return what the client calls the options that have several names."""
+    names = {
+        option: next((name for name in several if fields.has(name)), several[0])
+        for option, several in ALIASES.items()
+    }
+    if not fields.has(*ALIASES["lang"]) and fields.has(*ALIASES["languages"]):
+        names["lang"] = names["languages"]  # a code that nobody knows stands there
+    return names
+
+
+def _read_options(fields: Fields, names: Mapping[str, str], has_words: bool) -> TranscribeOptions:
+    """Return the options; a strategy of server-side cutting means cutting in silences.
+
+    :raises ApiError: a value cannot be honoured.
+    """
     given: dict[str, Any] = {
         name: fields.texts(name) if is_list else fields.text(name)
         for name, is_list in OWN_OPTIONS.items()
     }
     given["lang"] = fields.text("language") or given.get("lang")
-    given["languages"] = fields.texts("languages", "language_candidates")
-    given["hotwords"] = fields.texts("keywords", "hotwords")
+    given |= {name: fields.texts(*ALIASES[name]) for name in ("languages", "hotwords")}
     if has_words:
         given["word_timestamps"] = "true"
     if _cuts_in_silences(fields):
         given["vad"] = given["vad"] or "true"
     try:
         return to_options(given)
-    except ConfigError as ex:
-        raise _about_field(ex) from ex
+    except WavellamaError as ex:
+        raise from_wavellama(ex, names) from ex
 
 
 def _cuts_in_silences(fields: Fields) -> bool:
@@ -217,11 +242,3 @@ def _cuts_in_silences(fields: Fields) -> bool:
     if kind not in (None, "auto", "server_vad"):
         raise invalid("chunking_strategy", "`chunking_strategy` must be auto or server_vad.")
     return kind == "server_vad"
-
-
-def _about_field(ex: ConfigError) -> ApiError:
-    from wavellama.server.errors import from_wavellama
-
-    error = from_wavellama(ex)
-    error.param = {"lang": "language"}.get(error.param or "", error.param)
-    return error

@@ -22,6 +22,8 @@ NOT_A_CLIENTS: Final = frozenset(
 MAX_BEAMS: Final = 16
 """The most beams that a client may ask for; each takes its share of everybody's time."""
 
+MAX_LIST_CHARS: Final = 20_000
+"""How long the texts of a list may be together, such as keywords; all languages fit."""
 
 OWN: Final[Mapping[str, Option]] = {
     name: one
@@ -45,7 +47,7 @@ def to_options(given: Mapping[str, str | tuple[str, ...] | None]) -> TranscribeO
     :raises UnknownLanguageError: a language is not given by a code.
     """
     values: dict[str, Any] = {
-        name: _convert(name, value, OWN[name].types[0]) if isinstance(value, str) else value
+        name: _to_value(name, value)
         for name, value in given.items()
         if value is not None and name in OWN
     }
@@ -59,6 +61,18 @@ def to_options(given: Mapping[str, str | tuple[str, ...] | None]) -> TranscribeO
     is_told = beam is not None or num_beams > 1
     search = Wav2Vec2LlamaBeamSearchConfig(nbest=num_beams) if is_told else None
     return TranscribeOptions(search=search, **values)
+
+
+def _to_value(name: str, value: str | tuple[str, ...]) -> object:
+    """Return what an option is.
+
+    :raises ConfigError: a text stands for no value, or a list is too long.
+    """
+    if isinstance(value, str):
+        return _convert(name, value, OWN[name].types[0])
+    if sum(map(len, value)) > MAX_LIST_CHARS:
+        raise ConfigError(f"`{name}` may have {MAX_LIST_CHARS} characters at most.")
+    return value
 
 
 def _to_bool(text: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final, final
 from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from wavellama.errors import WavellamaError
 from wavellama.server.errors import ApiError, from_wavellama, internal, unsupported
@@ -34,6 +34,9 @@ _log = logging.getLogger(__name__)
 
 CLIENT_LEFT: Final = 499
 """The status that nobody reads, but that is counted."""
+
+STALLED_SECS: Final = 30.0
+"""How long a client may not read before its stream ends."""
 
 PING_SECS: Final = 15.0
 """How often a stream in which nothing happens says that it is there, for proxies' sake."""
@@ -62,10 +65,7 @@ async def translate(request: Request) -> Response:
 
 
 def _read(state: ServerState, request: Request, form: FormData) -> tuple[Asked, ServedModel]:
-    try:
-        asked = read_form(form)
-    except WavellamaError as ex:
-        raise from_wavellama(ex) from ex
+    asked = read_form(form)
     model = state.find_model(asked.model)
     request.state.model = model.name
     return asked, model
@@ -106,7 +106,7 @@ class _Work:
         try:
             self._work: Transcription = model.open(file, name, asked.options, self._tell)
         except WavellamaError as ex:
-            raise from_wavellama(ex) from ex
+            raise from_wavellama(ex, asked.names) from ex
         self.events = self._read_events()
 
     async def __aenter__(self) -> _Work:
@@ -127,7 +127,7 @@ class _Work:
         try:
             transcript = self.result.result()
         except WavellamaError as ex:
-            raise from_wavellama(ex) from ex
+            raise from_wavellama(ex, self.asked.names) from ex
         secs = perf_counter() - self._begin
         self._state.metrics.on_transcript(self._model.name, transcript, secs)
         return transcript
@@ -194,9 +194,14 @@ class _EventStream(StreamingResponse):
         super().__init__(frames, media_type="text/event-stream", headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events, or stop when the client has left."""
+        """Send the events, or stop when the client has left, or does not read any more."""
+
+        async def send_soon(message: Message) -> None:
+            await asyncio.wait_for(send(message), STALLED_SECS)
+
         try:
-            await super().__call__(scope, receive, send)
+            with suppress(asyncio.TimeoutError, ClientDisconnect):
+                await super().__call__(scope, receive, send_soon)
         finally:
             await self._resources.aclose()
 
