@@ -230,20 +230,39 @@ def test_openai_listens(server: Server) -> None:
         assert deltas
 
 
+def listening(server: Server) -> socket.socket:
+    """Return the connection of a websocket that has been opened."""
+    connection = server.send(
+        b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        + f"Authorization: Bearer {KEY}\r\n\r\n".encode()
+    )
+    assert connection.recv(4096).startswith(b"HTTP/1.1 101")
+    return connection
+
+
 def test_clients_that_vanish_while_they_speak_cost_nobody_else(server: Server) -> None:
     for _ in range(5):
-        with server.send(
-            b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
-            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-            + f"Authorization: Bearer {KEY}\r\n\r\n".encode()
-        ) as connection:
-            assert connection.recv(4096).startswith(b"HTTP/1.1 101")
+        with listening(server) as connection:
             connection.sendall(os.urandom(500))
     deadline = time.monotonic() + START_SECS
     while read_metric(server, "wavellama_websocket_connections_active"):
         assert time.monotonic() < deadline
     assert server.client().audio.transcriptions.create(file=as_file(talk(2.0)), model=CARD).text
+
+
+@pytest.mark.parametrize("frame", [b"\x81\x82\0\0\0\0\xff\xfe", b"\x81\x02ab", b"\xf3\x80\0\0\0\0"])
+def test_frames_that_are_none_end_their_session_and_are_not_logged(
+    server: Server, frame: bytes
+) -> None:
+    with listening(server) as connection:
+        connection.sendall(frame)
+        received = b""
+        while more := connection.recv(65_536):
+            received += more
+    assert b"Traceback" not in received
+    assert server.client().models.list().data
 
 
 def test_a_message_beyond_measure_ends_its_session_alone(server: Server) -> None:

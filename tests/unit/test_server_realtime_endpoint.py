@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
@@ -20,6 +21,7 @@ from tests.servers import MODEL, clip, serving, wav
 from tests.servers import talk as talk_file
 from tests.unit.test_pipeline_inference import RATE, create_pipeline
 from tests.unit.test_pipeline_live import speech
+from tests.unit.test_server_app import held_model
 from tests.unit.test_server_transcriptions import alone, post, sum_of
 from wavellama.server.realtime.settings import TENTATIVE
 
@@ -127,6 +129,14 @@ def test_a_session_begins_and_only_what_is_said_changes(client: TestClient) -> N
         ({"turn_detection": {"silence_duration_ms": 1}}, "turn_detection.silence_duration_ms"),
         ({"transcription": {"language": "klingonese"}}, "language"),
         ({"transcription": {"model": "whisper-1"}}, "model"),
+        ({"transcription": {"model": {}}}, "model"),
+        ({"transcription": {"language": ["de"]}}, "language"),
+        ({"transcription": {"languages": "de"}}, "languages"),
+        ({"transcription": {"languages": ["de", 5]}}, "languages"),
+        ({"transcription": {"keywords": {"a": 1}}}, "keywords"),
+        ({"transcription": {"keywords": ["a" * 20_001]}}, "keywords"),
+        ({"turn_detection": {"silence_duration_ms": True}}, "turn_detection.silence_duration_ms"),
+        ({"turn_detection": {"unknown": "x" * 100_000}}, "session"),
     ],
 )
 def test_what_cannot_be_is_an_error_and_changes_nothing(
@@ -154,6 +164,36 @@ def test_garbage_is_an_error_and_the_session_goes_on(client: TestClient) -> None
         assert [error["event_id"] for error in errors] == [None] * 3 + ["mine"] + [None] * 4
         assert all(error["message"] and "Traceback" not in str(error) for error in errors)
         assert talk.update()["type"] == "transcription"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"type": ' + "1" * 5_000 + "}",
+        '{"type": "x", "event_id": NaN}',
+        '{"type": "x", "event_id": "\\ud800"}',
+        '{"type": "x", "event_id": ' + "[" * 300 + "]" * 300 + "}",
+        '{"type": "\\ud800"}',
+        '{"type": ["session.update"]}',
+        '{"type": "session.update", "session": {"include": 5}}',
+        '{"type": "session.update", "session": {"audio": {"input": {"transcription": '
+        '{"language": "\\ud800"}}}}}',
+        '{"type": "session.update", "session": {"audio": {"input": {"turn_detection": '
+        '{"threshold": Infinity}}}}}',
+        '{"type": "input_audio_buffer.append", "audio": "\\ud800"}',
+    ],
+)
+def test_a_text_that_is_no_event_is_an_error_of_one_line(client: TestClient, text: str) -> None:
+    with talking(client) as talk:
+        talk.read("session.created")
+        talk.socket.send_text(text)
+        error = talk.read("error")[0]["error"]
+        assert error["type"] == "invalid_request_error"
+        assert len(error["message"]) < 300
+        changed = talk.update(turn_detection={"unknown": "\U00010000"})
+        assert changed["audio"]["input"]["turn_detection"]["unknown"] == "\U00010000"
 
 
 # Turns
@@ -415,6 +455,67 @@ def test_a_client_that_leaves_while_it_speaks_leaves_nothing(client: TestClient)
         assert time.monotonic() < deadline
     assert sum_of(client.get("/metrics").text, "wavellama_requests_waiting ") == 0
     assert post(client, clip()).json()["text"] == alone(clip()).text
+
+
+async def _talk_and_leave(app: Any, texts: list[str], may_leave: Callable[[], bool]) -> None:
+    """Send texts, and leave as soon as it may be; returns when the server has noticed it."""
+    messages = [{"type": "websocket.receive", "text": text} for text in texts]
+    messages.insert(0, {"type": "websocket.connect"})
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop(0)
+        while not may_leave():
+            await asyncio.sleep(0.01)
+        return {"type": "websocket.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    await asyncio.wait_for(app({**SCOPE, "state": {}}, receive, send), 30)
+
+
+SCOPE: Final = {"type": "websocket", "path": "/v1/realtime", "query_string": b"", "headers": []}
+
+
+@pytest.mark.parametrize("turns", ["null", "{}"])
+def test_a_client_that_leaves_is_noticed_while_its_speech_is_in_work_or_waits(
+    monkeypatch: pytest.MonkeyPatch, turns: str
+) -> None:
+    audio = base64.b64encode(pcm(speech()[: 2 * RATE])).decode()
+    append = f'{{"type": "input_audio_buffer.append", "audio": "{audio}"}}'
+    update = f'{{"audio": {{"input": {{"turn_detection": {turns}}}}}}}'
+    texts = [f'{{"type": "session.update", "session": {update}}}', append]
+    texts += ['{"type": "input_audio_buffer.commit"}', append]
+    with serving() as client, held_model(monkeypatch) as (busy, free, sizes):
+
+        def waiting() -> float:
+            return sum_of(client.get("/metrics").text, "wavellama_requests_waiting ")
+
+        asyncio.run(_talk_and_leave(client.app, texts, busy.is_set))
+        asyncio.run(_talk_and_leave(client.app, texts, lambda: waiting() == 1))
+        assert waiting() == 0
+        free.set()
+        assert post(client, clip()).json()["text"]
+    assert sizes == [1, 1], "the second was never begun"
+
+
+def test_a_client_that_does_not_read_ends_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wavellama.server.realtime.endpoint.STALLED_SECS", 0.2)
+    connect = [{"type": "websocket.connect"}]
+
+    async def receive() -> Any:
+        return connect.pop() if connect else await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(60 if message["type"] == "websocket.send" else 0)
+
+    with serving() as client:
+        talk: Any = client.app({**SCOPE, "state": {}}, receive, send)
+        begin = time.monotonic()
+        asyncio.run(talk)
+        assert time.monotonic() - begin < 30
+        assert sum_of(client.get("/metrics").text, "wavellama_websocket_connections_active") == 0
 
 
 def test_texts_are_those_of_a_session_alone_whoever_else_speaks(client: TestClient) -> None:

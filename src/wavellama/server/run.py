@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -72,6 +73,8 @@ def serve(
         ssl_certfile=None if address.ssl_certfile is None else str(address.ssl_certfile),
         ssl_keyfile=None if address.ssl_keyfile is None else str(address.ssl_keyfile),
     )
+    # Any client can send a text that is none; uvicorn logs it with a stack trace.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "UTF-8" not in str(record.msg))
     try:
         config.load()
     except OSError as ex:

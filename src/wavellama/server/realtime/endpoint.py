@@ -7,8 +7,9 @@ import json
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -16,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from wavellama.audio.arrays import MAX_RATE
 from wavellama.server.errors import ApiError, internal, invalid
 from wavellama.server.realtime.audio import TELEPHONE_RATE
+from wavellama.server.realtime.inbox import Inbox
 from wavellama.server.realtime.session import Session, error_event
 from wavellama.server.replies import Json, dump
 from wavellama.server.state import ServerState, state_of
@@ -24,6 +26,9 @@ REFUSED: Final = 1008
 BUG: Final = 1011
 TRY_LATER: Final = 1013
 """Codes with which a websocket is closed."""
+
+STALLED_SECS: Final = 30.0
+"""How long a client may not read before its session ends."""
 
 BETA_SUBPROTOCOL: Final = "openai-beta.realtime-v1"
 
@@ -70,7 +75,7 @@ def _may_ask(websocket: WebSocket, origins: Collection[str]) -> bool:
 
 
 async def _talk(websocket: WebSocket, state: ServerState) -> None:
-    """Answer event by event; a client that does not read is not listened to meanwhile.
+    """Answer event by event, until the client leaves, or does not read for a while.
 
     :raises ApiError: there is no such model.
     :raises WebSocketDisconnect: the client has left.
@@ -79,15 +84,20 @@ async def _talk(websocket: WebSocket, state: ServerState) -> None:
     beta = beta or BETA_SUBPROTOCOL in websocket.scope.get("subprotocols", [])
     model = websocket.query_params.get("model")
     session = Session(state.find_model, model, _read_rate(websocket, state), beta)
+    inbox = Inbox(websocket)
+    filling = asyncio.create_task(inbox.fill())
+    filling.add_done_callback(lambda _: session.close())
+    answer = partial(_answer, websocket, state, filling)
     try:
-        await _answer(websocket, state, session.begin())
+        await answer(session.begin())
         while True:
-            event = _parse(await websocket.receive())
+            event = _parse(await inbox.take())
             if isinstance(event, ApiError):
-                await _send(websocket, error_event(event, {}))
+                await answer(iter([error_event(event, {})]))
             else:
-                await _answer(websocket, state, session.handle(event))
+                await answer(session.handle(event))
     finally:
+        filling.cancel()
         session.close()
 
 
@@ -103,34 +113,55 @@ def _read_rate(websocket: WebSocket, state: ServerState) -> int:
 
 
 def _parse(message: Mapping[str, Any]) -> Json | ApiError:
-    """Return an event of the client, or what is wrong with it.
-
-    :raises WebSocketDisconnect: it is the end.
-    """
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code", 1000))
+    """Return an event of the client, or what is wrong with it."""
+    text = message.get("text") or ""
     try:
-        event = json.loads(message.get("text") or "")
-    except ValueError:
+        event = json.loads(text, parse_constant=_refuse_constant)
+        if "\\u" in text:
+            dump(event).encode()  # fails for halves of surrogate pairs, which are no text
+    except (ValueError, RecursionError):
         return invalid("event", "An event must be JSON, in a message of text.")
     if not isinstance(event, dict):
         return invalid("event", "An event must be an object.")
     return event
 
 
-async def _answer(websocket: WebSocket, state: ServerState, events: Iterator[Json]) -> None:
-    """Send events, which are made in a thread, as soon as each is there."""
+def _refuse_constant(name: str) -> NoReturn:
+    """Refuse ``NaN`` and the like, which Python takes, and which are no JSON."""
+    raise ValueError(name)
+
+
+async def _answer(
+    websocket: WebSocket,
+    state: ServerState,
+    filling: asyncio.Task[None],
+    events: Iterator[Json],
+) -> None:
+    """Send events, which are made in a thread, as soon as each is there.
+
+    :param filling: reads what the client sends; its end is that of the client.
+    :raises WebSocketDisconnect: the client has left.
+    """
     loop = asyncio.get_running_loop()
-    while (event := await loop.run_in_executor(state.live_pool, next, events, None)) is not None:
+    while True:
+        making = loop.run_in_executor(state.live_pool, next, events, None)
+        either: list[asyncio.Future[Any]] = [making, filling]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if filling.done():
+            raise WebSocketDisconnect
+        event = making.result()
+        if event is None:
+            return
         await _send(websocket, event)
 
 
 async def _send(websocket: WebSocket, event: Json) -> None:
     """Send an event.
 
-    :raises WebSocketDisconnect: the client has left.
+    :raises WebSocketDisconnect: the client has left, or does not read any more.
     """
     try:
-        await websocket.send_text(dump(event))
-    except RuntimeError as ex:  # uvicorn's, after garbage that closes a websocket
+        await asyncio.wait_for(websocket.send_text(dump(event)), STALLED_SECS)
+    except (RuntimeError, asyncio.TimeoutError) as ex:
+        # The former is uvicorn's, after garbage that closes a websocket.
         raise WebSocketDisconnect from ex

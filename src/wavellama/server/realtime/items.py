@@ -54,6 +54,8 @@ class Item:
     def read(self, samples: Tensor) -> None:
         """Recognise audio as a whole, as a file of it. (T)."""
         self._whole = self._model.open_samples(samples, self._options)
+        if self._client.is_gone:  # since then, so that nobody has given up the whole
+            self._whole.give_up()
         try:
             self.segments = self._whole.run().segments
         except AudioError as ex:

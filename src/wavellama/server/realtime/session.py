@@ -61,6 +61,7 @@ class Session:
         self._item: Item | None = None
         self._begin = 0  # of the item
         self._item_before: str | None = None
+        self._is_closed = False
 
     def begin(self) -> Events:
         """Yield the event that begins a session."""
@@ -76,10 +77,9 @@ class Session:
             yield error_event(from_wavellama(ex), event)
 
     def close(self) -> None:
-        """End the work for the session; any thread may do so."""
-        item = self._item
-        if item is not None:
-            item.give_up()
+        """End the work for the session, and begin no other; any thread may do so."""
+        self._is_closed = True
+        self._give_up()
 
     def _handle(self, event: Mapping[str, Any]) -> Events:
         kind = event.get("type")
@@ -93,7 +93,7 @@ class Session:
             self._start_anew()
             yield _event(f"{BUFFER}.cleared")
         else:
-            raise invalid("type", f"A transcription session knows no event {kind!r}.")
+            raise invalid("type", f"A transcription session knows no event {str(kind)[:100]!r}.")
 
     # What it is told
 
@@ -123,7 +123,7 @@ class Session:
 
     def _start_anew(self) -> None:
         """Forget the audio that is no finished item."""
-        self.close()
+        self._give_up()
         self._item = None
         self._ear = Ear(self._settings, self._ear.time)
 
@@ -135,8 +135,8 @@ class Session:
 
     def _react(self, heard: Heard) -> Events:
         if isinstance(heard, Started):
-            self._item, self._begin = self._new_item(), heard.start
-            times = {"audio_start_ms": _to_ms(heard.start), "item_id": self._item.id}
+            begun, self._begin = self._begin_item(), heard.start
+            times = {"audio_start_ms": _to_ms(heard.start), "item_id": begun.id}
             yield _event(f"{BUFFER}.speech_started", **times)
         item = self._item
         if item is None:
@@ -146,8 +146,17 @@ class Session:
         elif self._settings.transcribes and item.hear(heard.samples):
             yield from self._tell_news(item)
 
-    def _new_item(self) -> Item:
-        return Item(self._find_model(self._settings.model), self._settings.options)
+    def _begin_item(self) -> Item:
+        """Return the item that is worked on from now on; nothing is done for it after the end."""
+        self._item = item = Item(self._find_model(self._settings.model), self._settings.options)
+        if self._is_closed:  # by another thread, which may not have seen the item
+            item.give_up()
+        return item
+
+    def _give_up(self) -> None:
+        item = self._item
+        if item is not None:
+            item.give_up()
 
     def _end_turn(self, item: Item, end: int) -> Events:
         """End the item that is being heard."""
@@ -170,7 +179,7 @@ class Session:
         if self._ear.secs < MIN_COMMIT_SECS:
             raise _nothing_to_commit(self._ear.secs)
         samples = self._ear.take()
-        self._item = item = self._new_item()
+        item = self._begin_item()
         self._ear = Ear(self._settings, self._ear.time)
         yield from self._tell_item(item)
         if self._settings.transcribes:
@@ -234,7 +243,8 @@ class Session:
 
 def error_event(error: ApiError, event: Mapping[str, Any]) -> Json:
     """Return the event that tells of an error, and which event of the client has caused it."""
-    record = {**error.record["error"], "event_id": event.get("event_id")}
+    about = event.get("event_id")
+    record = {**error.record["error"], "event_id": about if isinstance(about, str) else None}
     return _event("error", error=record)
 
 

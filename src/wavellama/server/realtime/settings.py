@@ -13,13 +13,16 @@ from wavellama.pipeline.options import MAX_UPDATE_SECS, TranscribeOptions
 from wavellama.server.errors import from_wavellama, invalid
 from wavellama.server.options import to_options
 from wavellama.server.realtime.audio import A_LAW, MU_LAW, PCM, TELEPHONE_RATE
-from wavellama.server.replies import Json
+from wavellama.server.replies import Json, dump
 
 LOGPROBS: Final = "item.input_audio_transcription.logprobs"
 TENTATIVE: Final = "item.input_audio_transcription.tentative"
 """Ours: events with the text that may still change."""
 
 SERVER_VAD: Final = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300}
+
+MAX_CHARS: Final = 100_000
+"""How long the settings of a session may be, as JSON."""
 
 EAGERNESS_MS: Final = {"low": 1000, "high": 300}
 """The silence that ends a turn of ``semantic_vad``, which is a voice detection here; else 600."""
@@ -84,7 +87,7 @@ def updated(record: Json, session: Json, rate: int) -> Json:
 
     :param session: in either form.
     :param rate: what the beta's ``pcm16`` means.
-    :raises ApiError: it asks for another kind of session.
+    :raises ApiError: it asks for another kind of session, or for more than can be kept.
     """
     if session.get("type", "transcription") != "transcription":
         raise invalid("session.type", "This server has transcription sessions alone.")
@@ -94,7 +97,9 @@ def updated(record: Json, session: Json, rate: int) -> Json:
     given |= _record_of(_record_of(session.get("audio"), "audio").get("input"), "audio.input")
     if "include" in session:
         given["include"] = session["include"] or []
-    return _merged(record, {name: given[name] for name in record if name in given})
+    merged = _merged(record, {name: given[name] for name in record if name in given})
+    _check_size(merged)
+    return merged
 
 
 def to_settings(record: Json) -> Settings:
@@ -106,14 +111,13 @@ def to_settings(record: Json) -> Settings:
     about = _record_of(transcription, "transcription")
     encoding, rate = _read_format(_record_of(record["format"], "format"))
     turns = _read_turns(record["turn_detection"])
-    include = tuple(map(str, record["include"]))
+    include = _texts_of(record["include"], "include")
     for name in include:
         if name not in (LOGPROBS, TENTATIVE):
             raise invalid("include", f"`include` knows no {name!r}.")
     options = _read_options(about, turns, has_tentative=TENTATIVE in include)
-    return Settings(
-        *(encoding, rate, about.get("model"), options, turns, transcription is not None, include)
-    )
+    model = _text_of(about.get("model"), "model")
+    return Settings(*(encoding, rate, model, options, turns, transcription is not None, include))
 
 
 def beta_record(record: Json) -> Json:
@@ -123,16 +127,27 @@ def beta_record(record: Json) -> Json:
     return {**found, "input_audio_format": names.get(record["format"]["type"], PCM)}
 
 
+def _check_size(record: Json) -> None:
+    """Check that a record may be kept, and told to the client.
+
+    :raises ApiError: it is too long, or too deep.
+    """
+    try:
+        is_too_long = len(dump(record)) > MAX_CHARS
+    except RecursionError:
+        is_too_long = True
+    if is_too_long:
+        raise invalid("session", f"The settings may have {MAX_CHARS} characters at most.")
+
+
 def _merged(record: Json, change: Json) -> Json:
-    """Return a record with a change in it, which goes into records within records."""
-    merged = dict(record)
+    """Return a record with a change in it, which goes into the records of one type in it."""
+    merged = {**record, **change}
     for name, value in change.items():
-        old = record.get(name)
+        old = record[name]
         if isinstance(old, dict) and isinstance(value, dict):
             is_same = old.get("type") == value.get("type", old.get("type"))
-            merged[name] = _merged(old, value) if is_same else value
-        else:
-            merged[name] = value
+            merged[name] = {**old, **value} if is_same else value
     return merged
 
 
@@ -150,6 +165,27 @@ def _record_of(value: object, name: str) -> Mapping[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise invalid(name, f"`{name}` must be an object.")
     return value or {}
+
+
+def _text_of(value: object, name: str) -> str | None:
+    """Return a text of JSON; None for null and for an empty one.
+
+    :raises ApiError: it is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise invalid(name, f"`{name}` must be a text.")
+    return value or None
+
+
+def _texts_of(value: object, name: str) -> tuple[str, ...]:
+    """Return a list of texts; an empty one for null.
+
+    :raises ApiError: it is something else.
+    """
+    texts = [] if value is None else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise invalid(name, f"`{name}` must be a list of texts.")
+    return tuple(texts)
 
 
 def _read_format(record: Mapping[str, Any]) -> tuple[str, int]:
@@ -208,9 +244,9 @@ def _read_options(
     """
     silence_secs = 0.6 if turns is None else turns.silence_ms / 1000
     given: dict[str, str | tuple[str, ...] | None] = {
-        "lang": about.get("language") or None,
-        "languages": tuple(map(str, about.get("languages") or ())),
-        "hotwords": tuple(map(str, about.get("keywords") or ())),
+        "lang": _text_of(about.get("language"), "language"),
+        "languages": _texts_of(about.get("languages"), "languages"),
+        "hotwords": _texts_of(about.get("keywords"), "keywords"),
         "endpoint_secs": str(silence_secs),
         "update_secs": "1.0" if has_tentative else str(MAX_UPDATE_SECS),
     }
