@@ -49,7 +49,7 @@ from torch.nn import Module
 
 from wavellama.decoding.engine_view import find_engine
 from wavellama.decoding.prompt_search import create_search
-from wavellama.engine import Engine, EngineStepDecoder, Precision
+from wavellama.engine import Engine, EngineStepDecoder, WeightForm
 from wavellama.errors import ConfigError
 from wavellama.model.config import Wav2Vec2LlamaConfig
 from wavellama.model.factory import create_wav2vec2_llama_model
@@ -152,11 +152,11 @@ def create_engine(model: Wav2Vec2LlamaModel, settings: Settings) -> tuple[Engine
     return engine, memory.held_bytes()
 
 
-def weight_bytes(model: Wav2Vec2LlamaModel, precision: Precision) -> int:
+def weight_bytes(model: Wav2Vec2LlamaModel, form: WeightForm) -> int:
     """Return how many bytes of weights a step reads."""
     modules = (model.llama_decoder, model.final_proj)
     weights = [weight for module in modules for weight in module.parameters()]
-    return sum(w.numel() if precision == "int8" and w.ndim > 1 else w.nbytes for w in weights)
+    return sum(w.numel() if form == "int8" and w.ndim > 1 else w.nbytes for w in weights)
 
 
 # Measuring

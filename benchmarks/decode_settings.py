@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from wavellama.engine import Precision
+from wavellama.engine import WeightForm
 
 NUMBERS: Final = {
     "model_dim": (4096, "width of the decoder"),
@@ -52,7 +52,7 @@ class Settings:
     new_tokens: int
     beam: int
     dtype: str
-    weights: Precision
+    weights: WeightForm
     device: str
     threads: int
     runs: int

@@ -24,13 +24,13 @@ from tests.fakes import golden_case, golden_model
 from torch import Tensor
 
 from wavellama.decoding.engine_view import read_weights
-from wavellama.engine import Engine, EngineStepDecoder, EngineVerifier, Precision
+from wavellama.engine import Engine, EngineStepDecoder, EngineVerifier, WeightForm
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.search.greedy import GreedySearch
 
 GOLDEN = ("llm_asr", "llm_asr_lid", "gqa")
 EOS = 2
-FORMS: tuple[tuple[torch.dtype, Precision], ...] = (
+FORMS: tuple[tuple[torch.dtype, WeightForm], ...] = (
     (torch.bfloat16, "native"),
     (torch.float32, "int8"),
     (torch.bfloat16, "int8"),

@@ -50,7 +50,7 @@ from fairseq2.data.tokenizers import Tokenizer
 from wavellama.audio.load import load_audio
 from wavellama.data.manifest import read_manifest
 from wavellama.decoding.engine_view import find_engine
-from wavellama.engine import Engine, Precision
+from wavellama.engine import Engine, WeightForm
 from wavellama.libsndfile import bundled_libsndfile
 from wavellama.units import SAMPLE_RATE
 
@@ -113,7 +113,7 @@ class Settings:
     threads: int
     rounds: int
     beam: list[int]
-    weights: list[Precision]
+    weights: list[WeightForm]
     dtype: str
 
     @property
@@ -234,7 +234,7 @@ class Ours:
     def __init__(
         self,
         model: wavellama.Wav2Vec2LlamaModel,
-        weights: Precision,
+        weights: WeightForm,
         settings: Settings,
         stopwatch: Stopwatch,
     ) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -22,8 +22,9 @@ from wavellama.decoding.step_decoder import (
     create_step_decoder,
     create_verifier,
 )
-from wavellama.engine import EngineStepDecoder, EngineVerifier
+from wavellama.engine import EngineStepDecoder, EngineVerifier, WeightForm
 from wavellama.errors import ConfigError
+from wavellama.options import declared
 
 NATIVE = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=6)
 INT8 = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=6, weights="int8")
@@ -45,7 +46,11 @@ def test_an_engine_is_built_once() -> None:
     assert find_engine(model) is not find_engine(tiny_model(SMALL))
 
 
-def test_engines_of_two_precisions_live_side_by_side() -> None:
+def test_the_option_has_the_forms_of_the_engine() -> None:
+    assert declared(Wav2Vec2LlamaBeamSearchConfig)["weights"].choices == get_args(WeightForm)
+
+
+def test_engines_of_two_forms_live_side_by_side() -> None:
     model = tiny_model(SMALL, dtype=torch.float32)
     native, rounded = find_engine(model), find_engine(model, "int8")
     assert native is not rounded
@@ -77,19 +82,19 @@ def test_a_changed_weight_is_seen(name: str) -> None:
     assert generate(model, make_batch(waveforms))[0][0].score == pytest.approx(before[0][0].score)
 
 
-@pytest.mark.parametrize("precision", ["native", "int8"])
-def test_a_write_that_nobody_counts_is_seen(precision: Literal["native", "int8"]) -> None:
+@pytest.mark.parametrize("form", ["native", "int8"])
+def test_a_write_that_nobody_counts_is_seen(form: WeightForm) -> None:
     """As a running mean of weights is written, say."""
     model = tiny_model(SMALL, dtype=torch.float32)
-    engine = find_engine(model, precision)
+    engine = find_engine(model, form)
     for name in ("llama_decoder.layers.0.self_attn.q_proj.weight", "final_proj.weight"):
-        assert find_engine(model, precision) is engine
+        assert find_engine(model, form) is engine
         weight = dict(model.named_parameters())[name]
         version = weight._version
         weight.data.mul_(0.99)
         assert weight._version == version
-        assert find_engine(model, precision) is not engine
-        engine = find_engine(model, precision)
+        assert find_engine(model, form) is not engine
+        engine = find_engine(model, form)
 
 
 def test_hooks_of_all_kinds_are_run() -> None:

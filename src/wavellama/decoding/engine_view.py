@@ -30,7 +30,7 @@ from fairseq2.nn import (
 from torch import Tensor
 from torch.nn import Dropout, Module, ModuleList, SiLU
 
-from wavellama.engine import DecoderWeights, Engine, LayerWeights, Precision
+from wavellama.engine import DecoderWeights, Engine, LayerWeights, WeightForm
 from wavellama.engine.torch_private import count_writes, has_forward_hooks
 from wavellama.errors import ConfigError
 from wavellama.fairseq2_private import has_attention_hooks
@@ -69,39 +69,39 @@ _PARAMETERS: Final = {
 _SAMPLE_SIZE: Final = 16
 """Values per matrix, compared from call to call, which takes below 1 ms at 1.2 billion weights."""
 
-_engines: Final[WeakKeyDictionary[Module, dict[Precision, tuple[object, Engine]]]] = (
+_engines: Final[WeakKeyDictionary[Module, dict[WeightForm, tuple[object, Engine]]]] = (
     WeakKeyDictionary()
 )
 
 
-def find_engine(model: Wav2Vec2LlamaModel, precision: Precision = "native") -> Engine | None:
+def find_engine(model: Wav2Vec2LlamaModel, form: WeightForm = "native") -> Engine | None:
     """Return an engine with the model's current weights, or None if its decoder is not a plain
     Llama decoder in one piece and has to be run by its modules.
 
-    One engine of each precision is kept until a weight is changed or moved.
+    One engine of each form is kept until a weight is changed or moved.
 
-    :raises ConfigError: ``precision`` is not possible with this model or device.
+    :raises ConfigError: the form is not possible with this model or device.
     """
     if not _is_plain_llama(model):
-        _check_precision_of_modules(precision)
+        _check_form_of_modules(form)
         return None
     weights = _watched_parameters(model)
     state = (_sample(weights), *map(_version, weights))
     known = _engines.setdefault(model, {})
     for other in [other for other, (old, _) in known.items() if old != state]:
         del known[other]  # before a new one takes memory
-    if precision not in known:
+    if form not in known:
         try:
-            known[precision] = state, Engine(read_weights(model), precision)
+            known[form] = state, Engine(read_weights(model), form)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-    return known[precision][1]
+    return known[form][1]
 
 
-def _check_precision_of_modules(precision: Precision) -> None:
-    if precision != "native":
+def _check_form_of_modules(form: WeightForm) -> None:
+    if form != "native":
         raise ConfigError(
-            f"The search's `weights` are {precision}, but the decoder of this model is not a plain"
+            f"The search's `weights` are {form}, but the decoder of this model is not a plain"
             " Llama decoder without hooks; remove hooks, or set them to native."
         )
 

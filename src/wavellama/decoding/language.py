@@ -24,7 +24,7 @@ from wavellama.batch import AsrBatch
 from wavellama.decoding.engine_view import find_engine
 from wavellama.decoding.generate import best_tokens
 from wavellama.decoding.prompt_search import search_prompts
-from wavellama.engine import EngineContinuations, Precision
+from wavellama.engine import EngineContinuations, WeightForm
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, ContextTooLongError, DecodingError
 from wavellama.model.inputs import cut
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -163,15 +163,15 @@ class ModuleContinuations:
 
 
 def create_continuations(
-    model: Wav2Vec2LlamaModel, prompt: Tensor, precision: Precision = "native"
+    model: Wav2Vec2LlamaModel, prompt: Tensor, form: WeightForm = "native"
 ) -> EngineContinuations | ModuleContinuations:
     """Return the fastest way there is to go on from a prompt.
 
     :param model: the model, in eval mode.
     :param prompt: the embedded prompt. *Shape:* (S, M).
-    :raises ConfigError: ``precision`` is not possible with this model or device.
+    :raises ConfigError: the form is not possible with this model or device.
     """
-    engine = find_engine(model, precision)
+    engine = find_engine(model, form)
     if engine is not None:
         return EngineContinuations(engine, prompt)
     return ModuleContinuations(model, prompt)
@@ -186,14 +186,14 @@ class _RowScorer:
         model: Wav2Vec2LlamaModel,
         parts: Sequence[Part],
         prompt: Tensor,
-        precision: Precision,
+        form: WeightForm,
     ) -> None:
         """
         :param parts: what follows the shared prompt.
         :param prompt: the shared prompt. *Shape:* (S, M).
         """
         self._model, self._parts, self._prompt = model, parts, prompt
-        self._continuations = create_continuations(model, prompt, precision)
+        self._continuations = create_continuations(model, prompt, form)
 
     def compare(
         self, codes: Sequence[str], text: Sequence[int], margin: float | None

@@ -18,7 +18,7 @@ from fairseq2.nn import BatchLayout, IncrementalStateBag
 from torch import Tensor
 
 from wavellama.decoding.engine_view import find_engine
-from wavellama.engine import Engine, EngineStepDecoder, EngineVerifier, Precision, Prefix
+from wavellama.engine import Engine, EngineStepDecoder, EngineVerifier, Prefix, WeightForm
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.outputs import SharedPrefix
 from wavellama.search.types import StepDecoder, Verifier
@@ -27,18 +27,18 @@ from wavellama.search.types import StepDecoder, Verifier
 def create_step_decoder(
     model: Wav2Vec2LlamaModel,
     contexts: Sequence[Tensor],
-    precision: Precision = "native",
+    form: WeightForm = "native",
     prefix: SharedPrefix | None = None,
 ) -> StepDecoder:
     """Return the fastest decoder there is for the model.
 
     :param model: the model, in eval mode.
     :param contexts: each row's embedded prompt. *Shape of each:* (S, M).
-    :param precision: how the engine holds the decoder's weights.
+    :param form: how the engine holds the decoder's weights.
     :param prefix: what stands before each of the prompts.
-    :raises ConfigError: ``precision`` is not possible with this model or device.
+    :raises ConfigError: the form is not possible with this model or device.
     """
-    engine = find_engine(model, precision)
+    engine = find_engine(model, form)
     if engine is not None:
         return EngineStepDecoder(engine, contexts, _read_prefix(engine, prefix))
     if prefix is not None:
@@ -49,14 +49,14 @@ def create_step_decoder(
 def create_verifier(
     model: Wav2Vec2LlamaModel,
     contexts: Sequence[Tensor],
-    precision: Precision = "native",
+    form: WeightForm = "native",
     prefix: SharedPrefix | None = None,
 ) -> Verifier | None:
     """Return what reads drafts with the model, or None if it has to be run by its modules.
 
     Parameters and errors are those of ``create_step_decoder``.
     """
-    engine = find_engine(model, precision)
+    engine = find_engine(model, form)
     if engine is None:
         return None
     return EngineVerifier(engine, contexts, _read_prefix(engine, prefix))

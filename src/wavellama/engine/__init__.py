@@ -6,7 +6,7 @@ Imports torch alone, so that it can be read, tested and measured without the res
 from wavellama.engine.cache import KeyValueCache
 from wavellama.engine.continuations import EngineContinuations
 from wavellama.engine.decoder import Engine, Prefix
-from wavellama.engine.linear import Precision
+from wavellama.engine.linear import WeightForm
 from wavellama.engine.session import EngineStepDecoder
 from wavellama.engine.verifier import EngineVerifier
 from wavellama.engine.weights import DecoderWeights, LayerWeights
@@ -19,6 +19,6 @@ __all__ = [
     "EngineVerifier",
     "KeyValueCache",
     "LayerWeights",
-    "Precision",
+    "WeightForm",
     "Prefix",
 ]

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
 from wavellama.engine.cache import KeyValueCache
-from wavellama.engine.linear import Precision, create_linear
+from wavellama.engine.linear import WeightForm, create_linear
 from wavellama.engine.weights import DecoderWeights, LayerWeights
 
 _P = ParamSpec("_P")
@@ -53,26 +53,26 @@ class Prefix(NamedTuple):
 class _Layer:
     """One layer with fused products."""
 
-    def __init__(self, weights: LayerWeights, precision: Precision) -> None:
+    def __init__(self, weights: LayerWeights, form: WeightForm) -> None:
         self.attention_norm = weights.attention_norm.detach()
-        self.qkv = create_linear((weights.query, weights.key, weights.value), precision)
-        self.attention_output = create_linear((weights.attention_output,), precision)
+        self.qkv = create_linear((weights.query, weights.key, weights.value), form)
+        self.attention_output = create_linear((weights.attention_output,), form)
         self.ffn_norm = weights.ffn_norm.detach()
-        self.gate_up = create_linear((weights.gate, weights.up), precision)
-        self.down = create_linear((weights.down,), precision)
+        self.gate_up = create_linear((weights.gate, weights.up), form)
+        self.down = create_linear((weights.down,), form)
 
 
 @final
 class Engine:
     """A decoder's weights, ready to run."""
 
-    def __init__(self, weights: DecoderWeights, precision: Precision = "native") -> None:
+    def __init__(self, weights: DecoderWeights, form: WeightForm = "native") -> None:
         """
-        :param precision: how the weights of products are held; embeddings and norms stay.
-        :raises ValueError: ``precision`` is not possible on the weights' device.
+        :param form: how the weights of products are held; embeddings and norms stay.
+        :raises ValueError: the form is not possible on the weights' device.
         """
-        self._layers = [_Layer(layer, precision) for layer in weights.layers]
-        self._output = create_linear((weights.output,), precision)
+        self._layers = [_Layer(layer, form) for layer in weights.layers]
+        self._output = create_linear((weights.output,), form)
         self._embeddings = weights.embeddings.detach()
         self._norm = weights.norm.detach()
         self._eps = weights.norm_eps

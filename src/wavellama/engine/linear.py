@@ -23,8 +23,8 @@ from wavellama.engine.torch_private import (
     pack_weight,
 )
 
-Precision: TypeAlias = Literal["native", "int8"]
-"""How weights are held: in the model's own type, or as 8-bit integers with a scale per output."""
+WeightForm: TypeAlias = Literal["native", "int8"]
+"""The form of weights: the model's own type, or 8-bit integers with a scale per output."""
 
 Linear: TypeAlias = Callable[[Tensor], Tensor]
 """A product with a weight: (B, I) -> (B, O)."""
@@ -37,14 +37,14 @@ _DIGIT: Final = 254  # a unit of the first 8-bit digit is this many of the secon
 _BLOCK: Final = 256  # vectors, whose float32 products are in memory at a time
 
 
-def create_linear(weights: Sequence[Tensor], precision: Precision) -> Linear:
+def create_linear(weights: Sequence[Tensor], form: WeightForm) -> Linear:
     """Return the product with weights stacked along their outputs.
 
     :param weights: *Shape of each:* (O, I).
     :raises ValueError: int8 is asked for on another device than the CPU.
     """
     device, dtype = weights[0].device, weights[0].dtype
-    if precision == "int8":
+    if form == "int8":
         if device.type != "cpu":
             raise ValueError(f"int8 weights run on the CPU only, but the weights are on {device}.")
         return create_int8_linear(torch.cat(tuple(weights)))

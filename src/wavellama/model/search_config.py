@@ -44,7 +44,7 @@ class Wav2Vec2LlamaBeamSearchConfig(Checked):
     weights: Literal["native", "int8"] = option(
         "native", "model", "int8: the decoder in 8 bits, on a CPU"
     )
-    """How the decoder's weights are held while it writes: in the model's own type, or (on a CPU) in
+    """The form of the decoder's weights while it writes: the model's own type, or (on a CPU)
     8 bits with a scale per output, which takes half the memory of bfloat16 for the engine's copy of
     the weights, and a little less time per step."""
 
