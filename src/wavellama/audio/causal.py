@@ -10,12 +10,12 @@ from typing import Final, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 EPSILON: Final = 1e-5
 """Added to the variance, as layer norm does over whole clips."""
 
 
-@final
 class Normalizer:
     """Gives audio zero mean and unit variance by the statistics of the audio that was added."""
 
@@ -38,19 +38,16 @@ class Normalizer:
 
 
 @final
-class CausalNormalizer:
+class CausalNormalizer(Normalizer):
     """Gives each segment zero mean and unit variance by the statistics of all audio up to its end.
 
     How the audio arrived, sample by sample or at once, makes no difference to a segment.
     """
 
-    def __init__(self) -> None:
-        self._normalizer = Normalizer()
-
+    @override
     def __call__(self, segment: Tensor) -> Tensor:
-        """Take the next segment into account, and return it normalised. (T) -> (T), float32."""
-        self._normalizer.add(segment)
-        return self._normalizer(segment)
+        self.add(segment)
+        return super().__call__(segment)
 
 
 def clip_normalizer(blocks: Iterable[Tensor]) -> Normalizer:

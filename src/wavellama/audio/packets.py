@@ -212,7 +212,6 @@ class _Damage:
     """Why the last bad packet could not be decoded."""
 
     def add(self, packet: av.Packet[av.AudioStream], error: Exception) -> None:
-        """Note a packet that cannot be decoded."""
         self.error = error
         if packet.size:
             self.num_bad += 1

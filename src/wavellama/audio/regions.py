@@ -106,7 +106,6 @@ class _OpenRegion:
     """Whether it is already long enough not to be dropped."""
 
     def mean_until(self, end_window: int) -> float:
-        """Return the mean probability of the windows before ``end_window``."""
         span = self.probabilities[: end_window - self.first_window]
         return sum(span) / len(span)
 

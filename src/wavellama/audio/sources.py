@@ -175,7 +175,6 @@ def missing_reason(path: str | Path) -> str | None:
 
 
 def _decode(source: AudioInput, name: str, selection: Selection) -> Iterator[Piece]:
-    """Decode an audio track of a container."""
     try:
         with open_container(source, name) as container:
             yield from decode_audio(container, name, selection)

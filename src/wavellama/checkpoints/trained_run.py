@@ -90,7 +90,6 @@ def write_lengths(folder: Path, durations: Iterable[float]) -> None:
 
 
 def _sections(config_file: Path) -> dict[str, Mapping[str, object]]:
-    """Return the sections of a run's configuration."""
     sections = _read_mapping(config_file).items()
     return {name: section for name, section in sections if isinstance(section, Mapping)}
 

@@ -106,7 +106,6 @@ def _save(model: ModelSource, found: Calibration) -> None:
 
 
 def _draw(path: Path, found: Calibration, title: str) -> None:
-    """Draw the picture."""
     from wavellama.errors import DataError
     from wavellama.tasks.plots import draw_reliability, save_figure
 

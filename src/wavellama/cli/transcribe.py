@@ -173,7 +173,6 @@ def _open(file: SourceFile, raw_rate: int | None) -> AudioInput:
 
 
 def _printer(formats: Formats, options: WriterOptions, num_files: int) -> Save:
-    """Return what prints the transcripts."""
     (name, chosen), *more = formats.items()
     if more or (num_files > 1 and not chosen.is_line_based):
         raise ConfigError(

@@ -251,7 +251,6 @@ def _to_utterance(row: Row, folder: Path, default_split: str | None) -> Utteranc
 
 
 def _optional(row: Row, key: str) -> str | None:
-    """Return a text that a row may have."""
     value = row.get(key)
     if key in _NUMBERED and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)

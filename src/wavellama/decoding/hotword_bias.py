@@ -33,8 +33,6 @@ def hotword_tree(tokenizer: Tokenizer, hotwords: Iterable[str]) -> HotwordTree:
 
 
 class _Speller:
-    """Writes hotwords in tokens."""
-
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._encode = tokenizer.create_raw_encoder()
         self._texts = token_texts(tokenizer)

@@ -61,7 +61,10 @@ def search_prompts(
         results = search.run(create_step_decoder(*given), max_lens)
     info = model.target_vocab_info
     control = {info.bos_idx, info.eos_idx, info.pad_idx}
-    return [[_without(control, hypothesis) for hypothesis in row] for row in results]
+    return [
+        [replace(one, tokens=[t for t in one.tokens if t not in control]) for one in row]
+        for row in results
+    ]
 
 
 def create_search(
@@ -97,7 +100,3 @@ def _max_len(context_len: int, limit: int, config: Wav2Vec2LlamaBeamSearchConfig
     if room < 1:
         raise ContextTooLongError(context_len, limit)
     return room if config.max_new_tokens is None else min(room, config.max_new_tokens)
-
-
-def _without(control: set[int | None], hypothesis: Hypothesis) -> Hypothesis:
-    return replace(hypothesis, tokens=[t for t in hypothesis.tokens if t not in control])

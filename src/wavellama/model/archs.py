@@ -86,7 +86,6 @@ def _llama_config(name: str, resolver: DependencyResolver) -> Wav2Vec2LlamaConfi
 
 
 def _override(config: ConfigT, row: Row) -> ConfigT:
-    """Return ``config`` with the fields that ``row`` names replaced."""
     converter = StandardValueConverter()
     fields = {key: value for key, value in row.items() if key not in _LINKS}
     unstructured: Any = converter.unstructure(config)

@@ -236,10 +236,7 @@ class Wav2Vec2LlamaConfig(Checked):
 
     @property
     def language_table(self) -> LanguageTable:
-        """The languages that the model knows, with their rows; empty where its syntax reads none.
-
-        :raises ConfigError: there is no such syntax.
-        """
+        """The languages that the model knows, with rows; empty where its syntax reads none."""
         if not self.find_syntax().needs_language:
             return LanguageTable({})
         if self.languages is None:
@@ -247,11 +244,7 @@ class Wav2Vec2LlamaConfig(Checked):
         return LanguageTable.of(cast(list[str], self.languages))
 
     def find_syntax(self) -> Syntax:
-        """Return the syntax that the model reads.
-
-        :raises ConfigError: this kind of model has no such form, or the declaration that
-            ``syntax`` names is not there.
-        """
+        """Return the syntax that the model reads; if there is none, it is a ConfigError."""
         if self.syntax is not None:
             return load_syntax(self.syntax)
         return select_syntax(

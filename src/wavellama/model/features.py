@@ -80,10 +80,7 @@ def stack_frames(frames: Tensor, seq_lens: list[int], factor: int) -> tuple[Tens
 
 
 def check_seq_lens(seq_lens: Sequence[int] | Tensor) -> list[int]:
-    """Return the samples per row as ints.
-
-    :raises BatchError: a row is too short for a single frame.
-    """
+    """Return the samples per row as ints; a row too short for a single frame is a BatchError."""
     lens = [int(n) for n in (seq_lens.tolist() if isinstance(seq_lens, Tensor) else seq_lens)]
     for row, length in enumerate(lens):
         if length < MIN_SAMPLES:

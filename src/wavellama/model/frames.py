@@ -61,10 +61,7 @@ _LOG_MEL_GRID: Final = FrameGrid(2 * HOP, 2 * _AROUND, HOP, -_AROUND)
 
 
 def frame_grid(extractor: SequenceFeatureExtractor | None) -> FrameGrid:
-    """Return the grid of a model's front end.
-
-    :raises ConfigError: the front end does not read waveforms.
-    """
+    """Return the grid of a model's front end; one that reads no waveforms is a ConfigError."""
     if isinstance(extractor, FilterBankExtractor):
         return _filter_bank_grid(extractor.stride)
     if isinstance(extractor, LogMelExtractor):

@@ -306,8 +306,6 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
     ) -> EmbeddedPrompt:
         """Gather every position of the prompt from one pool of embeddings.
 
-        :param rows: what stands in each row.
-        :param parts: which parts of the syntax to lay out.
         :param audio: the embedded clips that the rows name. *Shape of each:* (T', M).
         """
         layout = lay_out(assemble(parts, self.token_ids, rows), [len(clip) for clip in audio])

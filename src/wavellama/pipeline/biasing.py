@@ -17,7 +17,6 @@ from wavellama.search.scorers import ScorerFactory
 def create_bias(tokenizer: Tokenizer, options: TranscribeOptions) -> Bias:
     """Return what the options ask for; what has no weight is left out.
 
-    :param tokenizer: that of the model.
     :raises ConfigError: the tokenizer cannot write a hotword or the script; the language model
         cannot be loaded.
     """

@@ -44,10 +44,7 @@ LIVE: Final[Rules] = {"A live session is fed mono samples": ("audio_track", "cha
 
 
 def check_options(model: Module, options: TranscribeOptions, *, is_live: bool) -> None:
-    """Check that a model can do what the options ask for.
-
-    :raises OptionError: it cannot; the error names the option.
-    """
+    """Refuse options that a model cannot honour: an OptionError names the first."""
     for rules in _rules(model, is_live):
         for reason, refused in rules.items():
             for asked in refused:
@@ -67,7 +64,6 @@ def _is_asked(asked: str, options: TranscribeOptions) -> bool:
 
 
 def _rules(model: Module, is_live: bool) -> Iterable[Rules]:
-    """Return what holds for a model."""
     if isinstance(model, Wav2Vec2LlamaModel) and model.syntax.is_streaming:
         return (STREAMING, LIVE, LIVE_STREAM) if is_live else (STREAMING,)
     own = (CTC,) if isinstance(model, Wav2Vec2AsrModel) else ()

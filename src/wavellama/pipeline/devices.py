@@ -10,10 +10,7 @@ from wavellama.errors import OptionError
 
 
 def find_device(device: torch.device | str) -> torch.device:
-    """Return a device that is there.
-
-    :raises OptionError: it is not, or holds no data.
-    """
+    """Return a device that is there and holds data; any other one is an OptionError."""
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).tolist()

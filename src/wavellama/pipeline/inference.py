@@ -290,7 +290,6 @@ def _stream(jobs: Iterable[Job], count: int) -> Iterator[Transcript]:
 
 
 def _check(options: TranscribeOptions | None) -> TranscribeOptions:
-    """Return the options, or the default ones."""
     check_value("options", options, TranscribeOptions, NoneType)
     return options or TranscribeOptions()
 

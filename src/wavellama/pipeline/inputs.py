@@ -62,10 +62,7 @@ def as_list(inputs: AudioInput | Iterable[AudioInput]) -> list[AudioInput]:
 
 
 def langs_per_input(lang: Langs, count: int) -> list[str | None]:
-    """Return one language per input.
-
-    :raises BatchError: there are languages for another number of inputs.
-    """
+    """Return one language per input; those for another number of inputs are a BatchError."""
     if lang is not None and not isinstance(lang, Iterable):
         raise BatchError(f"`lang` must be a language code, or one for each input, but is {lang!r}.")
     langs = [lang] * count if lang is None or isinstance(lang, str) else list(lang)

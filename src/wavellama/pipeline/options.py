@@ -198,10 +198,7 @@ class TranscribeOptions:
 
     @property
     def selection(self) -> Selection:
-        """What is read of the audio.
-
-        :raises OptionError: ``audio_track`` or ``channel`` cannot be.
-        """
+        """What is read of the audio; a track or channel that cannot be is an OptionError."""
         from wavellama.data.utterance import select_sound
 
         return select_sound(self.audio_track, self.channel)

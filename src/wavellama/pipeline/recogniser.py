@@ -114,7 +114,7 @@ class LlamaRecogniser:
     ) -> None:
         """:param draft_model: a CTC model that drafts the texts."""
         self._model, self._options, self._bias = model, options, bias
-        self.dtype, self._draft_model = _dtype(model), draft_model
+        self.dtype, self._draft_model = model.encoder_proj.weight.dtype, draft_model
         self._examples = ExampleReader(model)
 
     def recognise(self, clips: list[Clip]) -> list[Recognition]:
@@ -169,7 +169,7 @@ class CtcRecogniser:
     """Takes the likeliest path of a CTC model."""
 
     def __init__(self, model: Wav2Vec2AsrModel) -> None:
-        self._model, self.dtype = model, _dtype(model)
+        self._model, self.dtype = model, next(model.parameters()).dtype
 
     def recognise(self, clips: list[Clip]) -> list[Recognition]:
         """Return what was said in each clip."""
@@ -186,7 +186,7 @@ class StreamRecogniser:
 
     def __init__(self, model: Wav2Vec2LlamaModel, options: TranscribeOptions, bias: Bias) -> None:
         self._model, self._options, self._bias = model, options, bias
-        self.dtype = _dtype(model)
+        self.dtype = model.encoder_proj.weight.dtype
 
     @property
     def config(self) -> Wav2Vec2LlamaStreamingConfig:
@@ -254,7 +254,3 @@ def _pad(clips: Sequence[Clip], model: Module) -> tuple[Tensor, list[int]]:
     """Return the normalised audio (N, T) on the model's device, and its lengths."""
     audio, lens = pad([clip.normalized() for clip in clips])
     return audio.to(next(model.parameters()).device), lens
-
-
-def _dtype(model: Module) -> torch.dtype:
-    return next(model.parameters()).dtype

@@ -250,7 +250,6 @@ class _Entry(NamedTuple):
 
 
 def _open_journal(path: Path) -> TextIO:
-    """Open a journal to append to, which nobody else may do meanwhile."""
     journal = path.open("a", encoding="utf-8", errors=ODD_NAMES)
     try:
         lock(journal)

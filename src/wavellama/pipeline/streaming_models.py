@@ -63,7 +63,6 @@ class _Stream:
 
 
 def _normalizer_of_all(input_: Input) -> Normalizer:
-    """Return the normaliser of the whole audio of an input."""
     if not can_be_read_again(input_.audio):
         raise AudioError(
             input_.name,

@@ -104,7 +104,6 @@ def _each(parts: Sequence[Part], items: Items) -> tuple[Simple, ...]:
 
 
 def _faults(syntax: Syntax) -> Iterator[str]:
-    """Yield why a declaration cannot be trained and decoded."""
     yield from _repeat_faults(syntax)
     yield from _text_faults(syntax.parts)
     yield from _audio_faults(syntax.parts)

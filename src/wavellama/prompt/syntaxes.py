@@ -108,7 +108,6 @@ def select_syntax(
 ) -> Syntax:
     """Return the syntax of a kind of model.
 
-    :param streaming: the form that reads segment after segment.
     :param text_only: the form whose examples are text without audio.
     :param swapped_bos_eos: whether ZERO_SHOT with audio reads EOS before the text and BOS after
         it, as the published model does.

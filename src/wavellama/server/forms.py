@@ -204,10 +204,7 @@ def _read_names(fields: Fields) -> Mapping[str, str]:
 
 
 def _read_options(fields: Fields, names: Mapping[str, str], has_words: bool) -> TranscribeOptions:
-    """Return the options; a strategy of server-side cutting means cutting in silences.
-
-    :raises ApiError: a value cannot be honoured.
-    """
+    """Return the options; a strategy of server-side cutting means cutting in silences."""
     given: dict[str, Any] = {
         name: fields.texts(name) if is_list else fields.text(name)
         for name, is_list in OWN_OPTIONS.items()
@@ -225,10 +222,7 @@ def _read_options(fields: Fields, names: Mapping[str, str], has_words: bool) -> 
 
 
 def _cuts_in_silences(fields: Fields) -> bool:
-    """Return whether ``chunking_strategy`` asks for a voice detection.
-
-    :raises ApiError: it is neither ``auto`` nor a known object.
-    """
+    """Return whether ``chunking_strategy`` asks for a voice detection."""
     kind = fields.text("chunking_strategy[type]")
     strategy = fields.text("chunking_strategy")
     if strategy and strategy.startswith("{"):

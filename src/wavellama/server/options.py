@@ -64,10 +64,7 @@ def to_options(given: Mapping[str, str | tuple[str, ...] | None]) -> TranscribeO
 
 
 def _to_value(name: str, value: str | tuple[str, ...]) -> object:
-    """Return what an option is.
-
-    :raises ConfigError: a text stands for no value, or a list is too long.
-    """
+    """Return what an option is."""
     if isinstance(value, str):
         return _convert(name, value, OWN[name].types[0])
     if sum(map(len, value)) > MAX_LIST_CHARS:
@@ -90,10 +87,7 @@ _TYPES: Final[Mapping[type, Callable[[str], bool | int | float]]] = {
 
 
 def _convert(name: str, text: str, kind: type) -> bool | int | float | str:
-    """Return the value that a text stands for.
-
-    :raises ConfigError: it stands for none.
-    """
+    """Return the value that a text stands for."""
     try:
         return _TYPES.get(kind, str)(text)
     except ValueError:

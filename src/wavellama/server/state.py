@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import cast, final
 
+from prometheus_client import Gauge
 from starlette.requests import HTTPConnection
 
 from wavellama.errors import ConfigError
@@ -49,6 +50,29 @@ class ServerConfig:
 
 
 @final
+class Seats:
+    """How many may be served at a time; a gauge tells how many are."""
+
+    def __init__(self, num_free: int, gauge: Gauge) -> None:
+        self._num_free, self._gauge = num_free, gauge
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Be one of those who are served.
+
+        :raises ApiError: there are too many.
+        """
+        if self._num_free == 0:
+            raise busy()
+        self._num_free -= 1
+        try:
+            with self._gauge.track_inprogress():
+                yield
+        finally:
+            self._num_free += 1
+
+
+@final
 @dataclass
 class ServerState:
     """The models, and who is there."""
@@ -59,41 +83,12 @@ class ServerState:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
-        self._num_admitted = self._num_listening = 0
+        self.files = Seats(self.config.max_queue, self.metrics.running)
+        self.sessions = Seats(self.config.max_queue, self.metrics.sockets_active)
         self.live_pool = ThreadPoolExecutor(self.config.max_queue, "live")
         self.pool = ThreadPoolExecutor(self.config.max_queue, "file")
         schedulers = [model.scheduler for model in self.models.values()]
         self.metrics.watch_waiting(lambda: sum(each.num_waiting for each in schedulers))
-
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Be one of those who are served.
-
-        :raises ApiError: there are too many.
-        """
-        if self._num_admitted >= self.config.max_queue:
-            raise busy()
-        self._num_admitted += 1
-        self.metrics.running.inc()
-        try:
-            yield
-        finally:
-            self._num_admitted -= 1
-            self.metrics.running.dec()
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Be one of those who are listened to.
-
-        :raises ApiError: there are too many.
-        """
-        if self._num_listening >= self.config.max_queue:
-            raise busy()
-        self._num_listening += 1
-        try:
-            yield
-        finally:
-            self._num_listening -= 1
 
     def find_model(self, name: str | None) -> ServedModel:
         """Return a model; the first one where none is named.

@@ -46,7 +46,7 @@ async def transcribe(request: Request) -> Response:
     """Answer a request for a transcription."""
     state = state_of(request)
     async with AsyncExitStack() as stack:
-        stack.enter_context(state.admitted())
+        stack.enter_context(state.files.taken())
         try:
             form = await stack.enter_async_context(read_upload(request, state.config.max_upload_mb))
         except ClientDisconnect:

@@ -181,10 +181,7 @@ class CtcAdapter(ModelAdapter):
 
 
 def adapt(model: Module) -> ModelAdapter:
-    """Return a model as the recipes see it.
-
-    :raises ConfigError: it is of a family that they do not know.
-    """
+    """Return a model as the recipes see it; one of another family is a ConfigError."""
     if isinstance(model, Wav2Vec2LlamaModel):
         return LlamaAdapter(model)
     check_recognises(type(model))

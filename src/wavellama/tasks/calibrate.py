@@ -164,9 +164,8 @@ def compare(
 
 
 def calibrate(utterances: Sequence[Sequence[Outcome]], split: str) -> Calibration:
-    """Fit the confidence to the words of a split.
+    """Fit the confidence to the words of a split, whose name is for messages.
 
-    :param split: its name, for messages.
     :raises DataError: there are no right words, or no wrong ones.
     """
     words = [word for utterance in utterances for word in utterance]

@@ -21,7 +21,6 @@ def read_history(output_dir: Path, category: str, last_step: int) -> list[Row]:
     A resumed run repeats the steps after its checkpoint. From the first one on, its rows replace
     those of the attempt before.
 
-    :param output_dir: the run's output directory.
     :param category: ``train`` or ``valid``.
     """
     path = output_dir / "metrics" / f"{category}.jsonl"

@@ -82,8 +82,6 @@ def draw_curves(
 ) -> Figure:
     """Draw losses, error rates and learning rate over the steps; what was not recorded is left out.
 
-    :param train: what was measured in training, in the order of the steps.
-    :param valid: the same of the validations.
     :param names: the display names of the metrics, which the rows have as keys.
     """
     keys = {key for row in (*train, *valid) for key in row}
@@ -213,7 +211,6 @@ def draw_reliability(systems: Mapping[str, ConfidenceScores], title: str) -> Fig
 
 
 def _draw_counts(axis: Axes, scores: ConfidenceScores, place: int, num_systems: int) -> None:
-    """Draw one bar per bin, beside those of the other systems."""
     counts = np.zeros(NUM_BINS)
     for row in scores.bins:
         counts[min(int(row.confidence * NUM_BINS), NUM_BINS - 1)] += row.num_words

@@ -72,10 +72,7 @@ def is_code(text: str) -> bool:
 
 
 def check_code(text: str | None) -> None:
-    """Check that a language, if one is given, is given by a code, whichever models know it.
-
-    :raises UnknownLanguageError: it is not; the error names published codes.
-    """
+    """Refuse a language that is not given by a code, whichever models know it."""
     if text is not None and not is_code(text):
         language_table().resolve(text)
 

@@ -31,7 +31,6 @@ def normalize_text(text: str) -> str:
 
 
 def _keep(text: str, i: int) -> str:
-    """Return the character at ``i``, or what replaces it."""
     char = text[i]
     if char in APOSTROPHES:
         inside = 0 < i < len(text) - 1 and text[i - 1].isalpha() and text[i + 1].isalpha()

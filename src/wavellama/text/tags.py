@@ -95,12 +95,6 @@ def two_letter_code(language: str) -> str:
     return _TWO_LETTERS.get(language, "")
 
 
-@cache
-def meaning(language: str) -> str:
-    """Return the language that stands for another one today; mostly the same."""
-    return _iso3(langcodes.Language.get(language).language or language)
-
-
 def macrolanguage(language: str) -> str | None:
     """Return the macrolanguage that a language belongs to: ``zho`` for ``yue``."""
     found = MACROLANGUAGES.get(two_letter_code(language) or language)

@@ -46,7 +46,7 @@ async def realtime(websocket: WebSocket) -> None:
     begin = perf_counter()
     state.metrics.sockets.inc()
     try:
-        with state.metrics.sockets_active.track_inprogress(), state.listening():
+        with state.sessions.taken():
             await _talk(websocket, state)
     except ApiError as ex:
         await _refuse(websocket, ex, TRY_LATER if ex.status == 429 else REFUSED)

@@ -128,10 +128,7 @@ def beta_record(record: Json) -> Json:
 
 
 def _check_size(record: Json) -> None:
-    """Check that a record may be kept, and told to the client.
-
-    :raises ApiError: it is too long, or too deep.
-    """
+    """Check that a record may be kept, and told to the client."""
     try:
         is_too_long = len(dump(record)) > MAX_CHARS
     except RecursionError:
@@ -158,30 +155,21 @@ def _beta_format(name: str, rate: int) -> Json:
 
 
 def _record_of(value: object, name: str) -> Mapping[str, Any]:
-    """Return an object of JSON; an empty one for null.
-
-    :raises ApiError: it is something else.
-    """
+    """Return an object of JSON; an empty one for null."""
     if value is not None and not isinstance(value, dict):
         raise invalid(name, f"`{name}` must be an object.")
     return value or {}
 
 
 def _text_of(value: object, name: str) -> str | None:
-    """Return a text of JSON; None for null and for an empty one.
-
-    :raises ApiError: it is something else.
-    """
+    """Return a text of JSON; None for null and for an empty one."""
     if value is not None and not isinstance(value, str):
         raise invalid(name, f"`{name}` must be a text.")
     return value or None
 
 
 def _texts_of(value: object, name: str) -> tuple[str, ...]:
-    """Return a list of texts; an empty one for null.
-
-    :raises ApiError: it is something else.
-    """
+    """Return a list of texts; an empty one for null."""
     texts = [] if value is None else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise invalid(name, f"`{name}` must be a list of texts.")
@@ -200,10 +188,7 @@ def _read_format(record: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _read_turns(record: object) -> Turns | None:
-    """Return how turns are found; None where the client says it.
-
-    :raises ApiError: a value cannot be honoured.
-    """
+    """Return how turns are found; None where the client says it."""
     if record is None:
         return None
     about = {**SERVER_VAD, "silence_duration_ms": 500, **_record_of(record, "turn_detection")}
@@ -224,10 +209,7 @@ def _read_turns(record: object) -> Turns | None:
 
 
 def _number(about: Mapping[str, Any], name: str, low: float, high: float) -> float:
-    """Return a number of ``turn_detection``.
-
-    :raises ApiError: it is none, or out of range.
-    """
+    """Return a number of ``turn_detection``."""
     value = about[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         message = f"`{name}` must be a number from {low:g} to {high:g}, but is {value!r}."
@@ -238,10 +220,7 @@ def _number(about: Mapping[str, Any], name: str, low: float, high: float) -> flo
 def _read_options(
     about: Mapping[str, Any], turns: Turns | None, has_tentative: bool
 ) -> TranscribeOptions:
-    """Return the options of the pipeline.
-
-    :raises ApiError: a value cannot be honoured.
-    """
+    """Return the options of the pipeline."""
     silence_secs = 0.6 if turns is None else turns.silence_ms / 1000
     given: dict[str, str | tuple[str, ...] | None] = {
         "lang": _text_of(about.get("language"), "language"),
