@@ -9,9 +9,11 @@ success and with each of its exit codes.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,6 +57,28 @@ def run_forked(
             raise subprocess.TimeoutExpired(words, TIMEOUT_SECS)
         out, err = ((folder / part).read_text("utf-8") for part in ("stdout", "stderr"))
     return subprocess.CompletedProcess(words, code, out, err)
+
+
+def run_forked_world(
+    size: int, *args: str | Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``wavellama ARGS`` as ``size`` processes of one run; return the first one that failed.
+
+    If all went well, what rank 0 printed.
+    """
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        port = server.getsockname()[1]
+
+    def run(rank: int) -> subprocess.CompletedProcess[str]:
+        world = {"WORLD_SIZE": size, "RANK": rank, "MASTER_PORT": port}
+        world |= {"LOCAL_WORLD_SIZE": size, "LOCAL_RANK": rank}
+        env = {name: str(value) for name, value in world.items()}
+        return run_forked(*args, cwd=cwd, env={**env, "MASTER_ADDR": "localhost"})
+
+    with ThreadPoolExecutor(size) as pool:
+        results = list(pool.map(run, range(size)))
+    return next((result for result in results if result.returncode), results[0])
 
 
 def be_the_program(args: list[str], folder: Path, cwd: Path | None, env: Mapping[str, str]) -> None:

@@ -1,13 +1,11 @@
-"""Two processes train as one that accumulates two batches: with DDP, and with FSDP2.
+"""Two processes train as one that accumulates two batches: with DDP, with FSDP2, and in turn.
 
-A process reads every other utterance, so its batches are not those of a single process. Where all
-utterances are of one length and the split is a whole number of steps, though, two batches hold
-the same utterances in both cases, and nothing in the model may care how they are grouped.
+All processes share one order of batches, so a step is about the same utterances in each case, and
+nothing may care how they are grouped, or by how many processes the run was begun.
 """
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Final
 
@@ -15,13 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.e2e.runs import metrics, run_cli, run_on_two_processes, weights
-from wavellama.data.manifest import read_manifest, write_manifest
+from tests.e2e.forked import run_forked_world
+from tests.e2e.runs import metrics, weights
 
-NUM_STEPS: Final = 6
-
-NUM_UTTERANCES: Final = 48
-"""Three steps of two batches of eight: the run sees each utterance twice."""
+NUM_STEPS: Final = 9
+"""An epoch, and more."""
 
 TOLERANCE: Final = 5e-6
 """Of a weight; DDP and FSDP2 are then within 1e-5 of each other, too."""
@@ -38,10 +34,12 @@ model:
       encoder_config: {{model_dim: 32, ffn_inner_dim: 64, num_encoder_layers: 2, dropout_p: 0.0,
                         ffn_inner_dropout_p: 0.0}}
     llama_config: {{model_dim: 32, vocab_size: 72, ffn_inner_dim: 64, dropout_p: 0.0}}
-dataset: {{path: data, min_audio_secs: 1.0, max_audio_secs: 1.25, batch_audio_secs: 10}}
+dataset: {{name: mini_speech, max_audio_secs: 0.9, batch_audio_secs: 20}}
 tokenizer: {{name: mini_tokenizer}}
+augment: {{speeds: [0.9, 1.0, 1.1], concat_p: 0.3}}
 objective: {{ctc_weight: 0.3}}
 trainer: {{max_grad_norm: 1.0}}
+lr_scheduler: {{config: {{cycle_len: {NUM_STEPS}}}}}
 seq2seq_generator: {{name: wav2vec2_llama_beam, config: {{nbest: 1, max_new_tokens: 5}}}}
 regime:
   num_steps: {NUM_STEPS}
@@ -50,62 +48,75 @@ regime:
   publish_metrics_every_n_steps: 1
 """
 
+ONE: Final = ("trainer.grad_accumulation.num_batches=2",)
+DDP: Final = ("trainer.data_parallelism=ddp",)
+LAYERS: Final = ("trainer.data_parallelism=fsdp", "trainer.fsdp.granularity=layer")
+STACKS: Final = ("trainer.data_parallelism=fsdp", "trainer.fsdp.granularity=stack")
+
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the recipe, its data set, and a run of one process."""
+    """A folder with the recipe, and a run of one process."""
     folder = tmp_path_factory.mktemp("parallel")
-    write_even_corpus(folder / "data")
     (folder / "recipe.yaml").write_text(RECIPE)
-    result = run_cli(
-        *("recipe", "asr", "train", "recipe.yaml", "--output-dir", "one", "--no-rich"),
-        *("--config", "trainer.grad_accumulation.num_batches=2"),
-        cwd=folder,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    train(folder, folder / "one", ONE, NUM_STEPS)
     return folder
 
 
-def write_even_corpus(folder: Path) -> None:
-    """Write a manifest of utterances of the mini corpus that all fall into one bucket."""
-    with as_file(files("wavellama.assets") / "corpora" / "mini" / "manifest.tsv") as manifest:
-        rows = [u for u in read_manifest(manifest).utterances if 1.0 < u.duration <= 1.25]
-        train = [u for u in rows if u.split == "train"][:NUM_UTTERANCES]
-        assert len(train) == NUM_UTTERANCES
-        write_manifest(folder / "manifest.tsv", train + [u for u in rows if u.split == "dev"])
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["trainer.data_parallelism=ddp"],
-        ["trainer.data_parallelism=fsdp", "trainer.fsdp.granularity=layer"],
-        ["trainer.data_parallelism=fsdp", "trainer.fsdp.granularity=stack"],
-    ],
-    ids=["ddp", "fsdp_layer", "fsdp_stack"],
-)
-def test_two_processes_are_one_that_accumulates(
-    folder: Path, tmp_path: Path, overrides: list[str]
-) -> None:
-    result = run_on_two_processes(
-        *("recipe", "asr", "train", "recipe.yaml", "--output-dir", tmp_path, "--no-rich"),
-        *("--config", *overrides),
+def train(folder: Path, output_dir: Path, overrides: tuple[str, ...], num_steps: int) -> None:
+    """Begin a run, or go on with it, up to a step: on one process or on two."""
+    result = run_forked_world(
+        *(
+            1 if overrides == ONE else 2,
+            "recipe",
+            "asr",
+            "train",
+            "recipe.yaml",
+            "--output-dir",
+            output_dir,
+            "--no-rich",
+        ),
+        *("--config", *overrides, f"regime.num_steps={num_steps}"),
         cwd=folder,
     )
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize("overrides", [DDP, LAYERS, STACKS], ids=["ddp", "layer", "stack"])
+def test_two_processes_are_one_that_accumulates(
+    folder: Path, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    train(folder, tmp_path, overrides, NUM_STEPS)
     assert_same_steps(folder / "one", tmp_path)
     expected = weights(folder / "one", NUM_STEPS)
     assert largest_difference(expected, weights(tmp_path, NUM_STEPS)) < TOLERANCE
-    # In half of the run the weights move much further than that.
-    assert largest_difference(expected, weights(folder / "one", NUM_STEPS // 2)) > 200 * TOLERANCE
+    # In two thirds of the run the weights move much further than that.
+    assert largest_difference(expected, weights(folder / "one", 3)) > 200 * TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "worlds",
+    [(ONE, DDP, ONE), (DDP, ONE, LAYERS), (LAYERS, ONE, DDP), (STACKS, DDP, LAYERS)],
+    ids=["one_ddp_one", "ddp_one_fsdp", "fsdp_one_ddp", "fsdp_ddp_fsdp"],
+)
+def test_a_run_goes_on_in_any_world(
+    folder: Path, tmp_path: Path, worlds: tuple[tuple[str, ...], ...]
+) -> None:
+    """Each world takes three steps; the whole is the run of one process."""
+    for i, overrides in enumerate(worlds, start=1):
+        train(folder, tmp_path, overrides, NUM_STEPS * i // len(worlds))
+    assert_same_steps(folder / "one", tmp_path)
+    expected = weights(folder / "one", NUM_STEPS)
+    assert largest_difference(expected, weights(tmp_path, NUM_STEPS)) < TOLERANCE
 
 
 def assert_same_steps(one: Path, two: Path) -> None:
     """Compare what each step was about: the same audio, the same losses."""
     expected, actual = metrics(one, "train"), metrics(two, "train")
     assert len(actual) == len(expected) == NUM_STEPS
+    assert {row["Data Epoch"] for row in expected} == {1, 2}
     for name in ("Audio Seconds", "CTC Loss", "NLL Loss", "Gradient Norm"):
         figures = [row[name] for row in expected]
         assert [row[name] for row in actual] == pytest.approx(figures, rel=1e-5), name

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.forked import run_forked
-from tests.e2e.runs import last_line, metrics
-from wavellama.errors import ConfigError
-from wavellama.tasks.setup import check_processes
+from tests.e2e.forked import run_forked, run_forked_world
+from tests.e2e.runs import metrics
+from wavellama.data.toy import ToyTones, ToyTonesConfig
 
 
-def test_a_run_goes_on_with_as_many_processes(tmp_path: Path) -> None:
-    """It was: `trainer` checkpoint of step 1 is not found."""
-    command = (
-        *("recipe", "asr", "train", "toy_train", "--output-dir", tmp_path, "--no-rich"),
-        *("--config", "regime.checkpoint_every_n_steps=1"),
-    )
-    result = run_forked(*command, "regime.num_steps=1")
-    assert result.returncode == 0, result.stderr
-    check_processes(tmp_path, 1)
-    with pytest.raises(ConfigError, match=r"on 1 process\(es\), .* cannot go on with 2"):
-        check_processes(tmp_path, 2)
-    (state,) = tmp_path.glob("checkpoints/step_1/data_reader/dp_00.pt")
-    shutil.copy(state, state.with_name("dp_01.pt"))
-    result = run_forked(*command, "regime.num_steps=2")
-    assert result.returncode != 0
-    assert "on 2 process(es)" in last_line(result)
-    assert f"model.path={tmp_path / 'checkpoints' / 'step_1' / 'model'}" in last_line(result)
-    assert not list(tmp_path.glob("checkpoints/step_2"))
+def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path) -> None:
+    """It was: `trainer` checkpoint of step 1 is not found; then, a refusal."""
+    command = ("recipe", "asr", "train", "toy_train", "--output-dir", tmp_path, "--no-rich")
+    for num_processes, num_steps in ((1, 2), (2, 3), (1, 12)):
+        result = run_forked_world(
+            *(num_processes, *command, "--config", f"regime.num_steps={num_steps}"),
+            *("lr_scheduler.config.cycle_len=12", "regime.checkpoint_every_n_steps=1"),
+        )
+        assert result.returncode == 0, result.stderr[-2000:]
+        saved = tmp_path / "checkpoints" / f"step_{num_steps}"
+        assert len(list(saved.glob("trainer/rank_*.pt"))) == num_processes
+    rows = metrics(tmp_path, "train")
+    assert [row["Step"] for row in rows] == list(range(1, 13))
+    assert rows[-1]["Data Epoch"] > 1, "the first epoch is over"
+    heard = sum(row["Audio Seconds"] for row in rows if row["Data Epoch"] == 1)
+    utterances = ToyTones(ToyTonesConfig()).utterances("train")
+    assert heard == pytest.approx(sum(utterance.duration for utterance in utterances), abs=0.01)
 
 
 def test_a_run_with_more_steps_follows_the_schedule_of_that_many(tmp_path: Path) -> None:

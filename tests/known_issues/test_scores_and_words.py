@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -148,12 +149,11 @@ def test_examples_never_show_a_part_of_the_target() -> None:
     """With `concat_p`, the second of two joined utterances was among the examples."""
     utterances = Ramps("abcdef").utterances("train")
     options = ReaderOptions(concat_p=1.0, num_examples=2, max_audio_secs=5.0)
-    plans = [
-        Planner(utterances, options, rank).plan([i, i]) for rank in range(20) for i in range(6)
-    ]
-    assert {len(plan["indices"]) for plan in plans} == {1, 2}
+    planner = Planner(utterances, options)
+    plans = [planner.plan(i, random.Random(seed)) for seed in range(20) for i in range(6)]
+    assert {len(plan.indices) for plan in plans} == {1, 2}
     for plan in plans:
-        assert not set(plan["indices"]) & set(plan["examples"])
+        assert not set(plan.indices) & set(plan.examples)
 
 
 def test_joined_rows_of_a_script_without_spaces_have_none() -> None:
@@ -173,16 +173,17 @@ def test_joined_rows_of_a_script_without_spaces_have_none() -> None:
 
 def test_an_utterance_is_never_joined_with_itself() -> None:
     utterances = Ramps("a").utterances("train")
-    planner = Planner(utterances, ReaderOptions(concat_p=1.0, max_audio_secs=5.0), rank=0)
-    assert [planner.plan([0, place])["indices"] for place in range(20)] == [[0]] * 20
+    planner = Planner(utterances, ReaderOptions(concat_p=1.0, max_audio_secs=5.0))
+    plans = [planner.plan(0, random.Random(seed)) for seed in range(20)]
+    assert [plan.indices for plan in plans] == [(0,)] * 20
 
 
 def test_slowed_audio_stays_below_the_longest() -> None:
     options = ReaderOptions(speeds=(0.5, 1.0), max_audio_secs=1.5)
-    planner = Planner(Ramps("ab").utterances("train"), options, rank=0)
-    plans = [planner.plan([0, place]) for place in range(20)]
-    assert {plan["speed"] for plan in plans} == {1.0}
-    assert {plan["num_samples"] for plan in plans} == {16_000}
+    planner = Planner(Ramps("ab").utterances("train"), options)
+    plans = [planner.plan(0, random.Random(seed)) for seed in range(20)]
+    assert {plan.speed for plan in plans} == {1.0}
+    assert {plan.num_samples for plan in plans} == {16_000}
 
 
 def test_the_pause_before_a_joined_word_is_kept() -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from fairseq2.recipe.config import ModelSection, RegimeSection, TokenizerSection
+from fairseq2.recipe.config import GangSection, ModelSection, RegimeSection, TokenizerSection
 from fairseq2.utils.validation import StandardObjectValidator, ValidationError
 
 from wavellama.model.loss import Objective
@@ -51,6 +51,11 @@ def complaint(config: TrainConfig) -> str:
 )
 def test_good_configurations(config: TrainConfig) -> None:
     assert complaint(config) == ""
+
+
+def test_models_are_not_split_over_processes() -> None:
+    message = complaint(toy_config(gang=GangSection(tensor_parallel_size=2)))
+    assert "`gang.tensor_parallel_size` must be 1" in message
 
 
 @pytest.mark.parametrize(

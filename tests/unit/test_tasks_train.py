@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import cast
 
@@ -175,19 +176,20 @@ def test_spectral_changes_need_filter_banks() -> None:
         set_spectral_augment(tiny_model(), SpectralAugment(max_warp=0.1))
 
 
-def test_plans_repeat_for_the_same_place_and_differ_between_epochs() -> None:
+def test_plans_are_functions_of_their_draw() -> None:
     utterances = ToyTones(ToyTonesConfig(num_train=20)).utterances("train")
     options = ReaderOptions(speeds=(0.9, 1.0, 1.1), concat_p=0.5, max_audio_secs=5.0)
-    planner, again = (Planner(utterances, options, rank=0) for _ in range(2))
-    plans = [planner.plan([i, i]) for i in range(20)]
-    assert plans == [again.plan([i, i]) for i in range(20)]
-    assert {len(plan["indices"]) for plan in plans} == {1, 2}
-    assert {plan["speed"] for plan in plans} == {0.9, 1.0, 1.1}
-    planner.epoch = 1
-    assert plans != [planner.plan([i, i]) for i in range(20)]
+    planner = Planner(utterances, options)
+    plans, again, other = (
+        [planner.plan(i, random.Random(f"{seed}:{i}")) for i in range(20)] for seed in (1, 1, 2)
+    )
+    assert plans == again
+    assert plans != other
+    assert {len(plan.indices) for plan in plans} == {1, 2}
+    assert {plan.speed for plan in plans} == {0.9, 1.0, 1.1}
     for plan in plans:
-        assert len({utterances[i].lang for i in plan["indices"]}) == 1
-        assert plan["num_samples"] <= 5.0 * 16_000
+        assert len({utterances[i].lang for i in plan.indices}) == 1
+        assert plan.num_samples <= 5.0 * 16_000
 
 
 class Broken(AsrDataset):

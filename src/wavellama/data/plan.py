@@ -1,4 +1,4 @@
-"""The plan of an epoch: which utterances are read at each place, how, and in which bucket."""
+"""How a split is read, and the plan of a row: which utterances are joined, and how fast."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias
 
 from fairseq2.datasets import SyncMode
 
@@ -79,42 +79,42 @@ class ReaderOptions:
         return is_fit and (not self.languages or utterance.lang in self.languages)
 
 
-class Plan(TypedDict):
-    """What is read for one row of a batch (a dict, as fairseq2's pipeline needs)."""
+@dataclass(frozen=True)
+class Plan:
+    """What is read for one row of a batch."""
 
-    indices: list[int]
+    indices: tuple[int, ...]
     """The utterances to join."""
 
     speed: float
+    """How many times faster than spoken."""
+
     num_samples: int
     """The length that results."""
 
-    examples: list[int]
+    examples: tuple[int, ...] = ()
     """Utterances for the context, more than are needed, since some may turn out unreadable."""
 
 
 class Planner:
-    """Decides, for each place in the order of an epoch, which utterances are read and how.
+    """Decides, for an utterance that is read, what it is joined with and how fast it is."""
 
-    The draws are a function of seed, epoch, rank and place, so that a resumed run repeats them.
-    """
-
-    def __init__(self, utterances: Sequence[Utterance], options: ReaderOptions, rank: int) -> None:
-        self._utterances, self._options, self._rank = utterances, options, rank
-        self.epoch = 0
+    def __init__(self, utterances: Sequence[Utterance], options: ReaderOptions) -> None:
+        self._utterances, self._options = utterances, options
         self._by_lang = _group(utterances, lambda utterance: utterance.lang)
         self._by_source = self._by_lang
         if options.examples_from == "speaker":
             self._by_source = _group(utterances, lambda utterance: utterance.speaker)
+        self.num_utterances = len(utterances)
+        self.audio_secs = sum(utterance.duration for utterance in utterances)
+        """The length of all of them."""
 
-    def plan(self, numbered: list[int]) -> Plan:
-        """Return what to read at a place: utterances to join, their speed, and their length.
+    def plan(self, index: int, draw: random.Random) -> Plan:
+        """Return what to read for an utterance: with which one it is joined, and how fast.
 
-        :param numbered: the index of an utterance, and its place in the order.
+        :param draw: where what is random comes from.
         """
-        index, place = numbered
         options = self._options
-        draw = random.Random(f"{options.seed}:{self.epoch}:{self._rank}:{place}")
         indices = [index]
         if draw.random() < options.concat_p:
             partner = draw.choice(self._by_lang[self._utterances[index].lang])
@@ -125,12 +125,7 @@ class Planner:
             speed = 1.0
         num_samples = seconds_to_samples(self._secs(indices) / speed)
         examples = self._draw_examples(indices, draw) if options.num_examples else []
-        return {
-            "indices": indices,
-            "speed": speed,
-            "num_samples": num_samples,
-            "examples": examples,
-        }
+        return Plan(tuple(indices), speed, num_samples, tuple(examples))
 
     def _draw_examples(self, indices: Sequence[int], draw: random.Random) -> list[int]:
         """Draw other utterances of the same source as candidates for the context.
@@ -161,21 +156,3 @@ def _group(
     for index, utterance in enumerate(utterances):
         groups.setdefault(source(utterance), []).append(index)
     return groups
-
-
-def bucket_sizes(options: ReaderOptions, ratio: float = 1.25) -> list[tuple[int, int]]:
-    """Return (rows, samples) of each bucket: rows x samples never exceeds the budget.
-
-    The limits of length grow by ``ratio`` from bucket to bucket, so at most a fifth of a batch is
-    padding.
-    """
-    sizes: list[tuple[int, int]] = []
-    limit_secs, longest = max(options.min_audio_secs, 0.5), options.max_audio_secs
-    while True:
-        limit_secs = min(limit_secs, longest)
-        row_secs = limit_secs + options.num_examples * longest
-        rows = max(1, int(options.batch_audio_secs / row_secs))
-        sizes.append((rows, seconds_to_samples(limit_secs)))
-        if limit_secs == longest:
-            return sizes
-        limit_secs *= ratio

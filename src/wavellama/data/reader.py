@@ -1,16 +1,19 @@
-"""The reader: planned rows are bucketed by length, decoded, tokenised and collated."""
+"""The reader: the batches of an epoch are dealt out to processes, decoded, tokenised, collated."""
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import cycle, islice
-from typing import cast
+from typing import Final, cast
 
 import torch
-from fairseq2.data.data_pipeline import DataPipeline, read_sequence
 from fairseq2.data.tokenizers import Tokenizer
-from fairseq2.datasets import DataPipelineReader, DataReader, Seq2SeqBatch
-from fairseq2.gang import Gang, Gangs, ReduceOperation
+from fairseq2.datasets import DataReader, Seq2SeqBatch, SyncMode
+from fairseq2.gang import Gang, Gangs
 from torch import Tensor
 from typing_extensions import Self, override
 
@@ -18,36 +21,16 @@ from wavellama.audio.load import change_speed, normalize
 from wavellama.batch import Example
 from wavellama.data.collate import Row, collate, join_words
 from wavellama.data.failures import Failures
-from wavellama.data.plan import Plan, Planner, ReaderOptions, bucket_sizes
+from wavellama.data.order import EpochOrder, PlannedBatch, Position, share_rows
+from wavellama.data.plan import Plan, Planner, ReaderOptions
 from wavellama.data.utterance import Utterance
 from wavellama.errors import AudioError, DataError
 from wavellama.text.words import join_texts
 
+NUM_AHEAD: Final = 2
+"""Batches that are read before they are asked for."""
 
-def create_batch_reader(
-    read_audio: Callable[[Utterance], Tensor],
-    utterances: Sequence[Utterance],
-    tokenizer: Tokenizer,
-    gangs: Gangs,
-    options: ReaderOptions,
-) -> DataReader[Seq2SeqBatch]:
-    """Return a reader of batches; its state resumes exactly where it was saved."""
-    planner = Planner(utterances, options, gangs.dp.rank)
-    loader = BatchLoader(read_audio, utterances, tokenizer, options)
-    builder = read_sequence(list(range(len(utterances))))
-    if options.shuffle:
-        builder.shuffle(0, seed=options.seed)  # 0: the window is the whole split
-    if gangs.dp.size > 1:
-        builder.shard(gangs.dp.rank, gangs.dp.size, allow_uneven=True)
-    numbered = DataPipeline.zip([builder.and_return(), DataPipeline.count().and_return()])
-    numbered.map(planner.plan)
-    numbered.bucket_by_length(bucket_sizes(options), selector="num_samples")
-    numbered.map(loader.load).filter(lambda batch: batch is not None)
-    pipeline = numbered.prefetch(2).and_return()
-    reader: DataReader[Seq2SeqBatch] = DataPipelineReader(
-        pipeline, gangs, num_accumulate=options.num_accumulate, sync_mode=options.sync_mode
-    )
-    return EpochReader(reader, planner, gangs.dp)
+_log = logging.getLogger(__name__)
 
 
 class BatchLoader:
@@ -67,7 +50,7 @@ class BatchLoader:
         self._skip_bad_texts = options.skip_bad_texts
         self._failures = Failures(options.failures_path, len(utterances), options.max_bad_share)
 
-    def load(self, plans: list[Plan]) -> Seq2SeqBatch | None:
+    def load(self, plans: Sequence[Plan]) -> Seq2SeqBatch | None:
         """Return the batch of the planned rows, or None if none of them can be read."""
         rows = [row for plan in plans if (row := self._read_row(plan)) is not None]
         return collate(rows, self._pad_idx, self._lang_column) if rows else None
@@ -75,7 +58,7 @@ class BatchLoader:
     def _read_row(self, plan: Plan) -> Row | None:
         utterances: list[Utterance] = []
         waveforms: list[Tensor] = []
-        for index in plan["indices"]:
+        for index in plan.indices:
             waveform = self._read(self._utterances[index])
             if waveform is not None:
                 utterances.append(self._utterances[index])
@@ -83,11 +66,11 @@ class BatchLoader:
         if not utterances:
             return None
         joined = torch.cat(waveforms)
-        if plan["speed"] != 1.0:
-            joined = change_speed(joined, plan["speed"])
+        if plan.speed != 1.0:
+            joined = change_speed(joined, plan.speed)
         text = join_texts(utterance.text for utterance in utterances)
-        words = join_words(utterances, plan["speed"])
-        context = self._read_context(plan["examples"])
+        words = join_words(utterances, plan.speed)
+        context = self._read_context(plan.examples)
         return Row(utterances[0], normalize(joined), text, self._tokens(text), words, context)
 
     def _read_context(self, candidates: Sequence[int]) -> list[Example]:
@@ -125,14 +108,45 @@ class BatchLoader:
         return self._encode(text) if text else torch.tensor([self._pad_idx])
 
 
-class EpochReader(DataReader[Seq2SeqBatch]):
-    """A reader that tells its planner the epoch, and saves it with the rest of its state."""
+class Upcoming:
+    """A batch of the epoch that no process has been given yet."""
 
-    def __init__(self, reader: DataReader[Seq2SeqBatch], planner: Planner, gang: Gang) -> None:
-        """Wrap a reader; the processes of ``gang`` read shards of the same split."""
-        self._reader, self._planner, self._gang = reader, planner, gang
-        self._num_batches = 0
-        """Batches of this epoch."""
+    def __init__(self, position: Position, plans: PlannedBatch) -> None:
+        """``position``: the one behind the batch."""
+        self.position, self.plans = position, plans
+        self.loading: Future[Seq2SeqBatch | None] | None = None
+        """What reads its audio; None: that has not begun."""
+
+
+class EpochReader(DataReader[Seq2SeqBatch]):
+    """Deals the batches of an epoch out to the processes, and reads those of this one.
+
+    Each round gives a batch to each process. All processes count along, so that one position tells
+    what all of them have read. Who got a batch none of whose audio can be read gets another one.
+    """
+
+    def __init__(
+        self,
+        open_epoch: Callable[[int, int], EpochOrder],
+        loader: BatchLoader,
+        gang: Gang,
+        options: ReaderOptions,
+    ) -> None:
+        """
+        :param open_epoch: gives the order of an epoch for a seed and the epoch's number.
+        :param gang: the processes that share the batches.
+        """
+        self._open_epoch, self._loader, self._gang = open_epoch, loader, gang
+        self._options, self._seed, self._epoch = options, options.seed, 0
+        self._thread = ThreadPoolExecutor(1, "reader")
+        self._go_to(Position())
+
+    def _go_to(self, position: Position) -> None:
+        self._order = self._open_epoch(self._seed, self._epoch)
+        self._position = position
+        self._planned = (Upcoming(*item) for item in self._order.iter_from(position))
+        self._upcoming: deque[Upcoming] = deque()
+        self._has_read = position != Position()
 
     @override
     def __iter__(self) -> Self:
@@ -144,41 +158,130 @@ class EpochReader(DataReader[Seq2SeqBatch]):
 
         :raises DataError: the epoch ends, and no process has read a single batch.
         """
-        try:
-            batches = next(self._reader)
-        except StopIteration:
-            self._check_epoch()
-            raise
-        self._num_batches += len(batches)
+        batches: list[Seq2SeqBatch] = []
+        for num_rounds in range(self.num_accumulate):
+            batch, num_processes = self._read_round()
+            self._has_read |= num_processes > 0
+            if num_processes < (self._gang.size if self._reads_in_step else 1):
+                if num_rounds > 0:
+                    break
+                if not self._has_read:
+                    raise DataError(
+                        "There is nothing to read: none of the split's audio can be used."
+                    )
+                raise StopIteration
+            batches += [batch] if batch is not None else []
         return batches
 
-    def _check_epoch(self) -> None:
-        num_batches = torch.tensor(self._num_batches, device=self._gang.device)
-        self._gang.all_reduce(num_batches, ReduceOperation.SUM)
-        if int(num_batches) == 0:
-            raise DataError("There is nothing to read: none of the split's audio can be used.")
+    def _read_round(self) -> tuple[Seq2SeqBatch | None, int]:
+        """Return a batch for this process, and how many processes have one."""
+        batch: Seq2SeqBatch | None = None
+        held: dict[int, Upcoming] = {}
+        """What each process has a batch of, by its rank."""
+        while len(held) < self._gang.size:
+            lacking = [rank for rank in range(self._gang.size) if rank not in held]
+            dealt = self._deal(len(lacking))
+            if not dealt:
+                dealt, lacking = self._share(list(held.values())), list(range(self._gang.size))
+            if not dealt:
+                break
+            new = dict(zip(lacking, dealt, strict=False))
+            if self._gang.rank in new:
+                batch = self._load(new[self._gang.rank])
+            held |= new
+            for rank in self._find_lacking(batch is None):
+                held.pop(rank, None)
+        return batch, len(held)
+
+    def _deal(self, num_batches: int) -> list[Upcoming]:
+        """Return the next batches, so many or what is left of the epoch."""
+        self._plan_ahead(num_batches)
+        dealt = [self._upcoming.popleft() for _ in range(min(num_batches, len(self._upcoming)))]
+        if dealt:
+            self._position = dealt[-1].position
+        return dealt
+
+    def _share(self, held: Sequence[Upcoming]) -> list[Upcoming]:
+        """Return a batch for each process that hold the rows of fewer; none if that cannot be."""
+        size, shares = self._gang.size, [upcoming.plans for upcoming in held]
+        if not self._reads_in_step or sum(map(len, shares)) < size:
+            return []
+        return [Upcoming(self._position, plans) for plans in share_rows(shares, size)]
+
+    @property
+    def _reads_in_step(self) -> bool:
+        """Whether all processes have to read equally many batches (training)."""
+        return self._options.sync_mode is SyncMode.UNTIL_FIRST
+
+    def _load(self, upcoming: Upcoming) -> Seq2SeqBatch | None:
+        """Return a batch, and let those that will probably follow be read meanwhile."""
+        loading = self._start(upcoming)
+        size, rank = self._gang.size, self._gang.rank
+        self._plan_ahead(size * NUM_AHEAD)
+        for following in islice(self._upcoming, rank, size * NUM_AHEAD, size):
+            self._start(following)
+        return loading.result()
+
+    def _start(self, upcoming: Upcoming) -> Future[Seq2SeqBatch | None]:
+        if upcoming.loading is None:
+            upcoming.loading = self._thread.submit(self._loader.load, upcoming.plans)
+        return upcoming.loading
+
+    def _plan_ahead(self, num_batches: int) -> None:
+        self._upcoming += islice(self._planned, max(0, num_batches - len(self._upcoming)))
+
+    def _find_lacking(self, is_lacking: bool) -> list[int]:
+        """Return the ranks of the processes without a batch."""
+        own = torch.tensor([int(is_lacking)], device=self._gang.device)
+        flags = [torch.empty_like(own) for _ in range(self._gang.size)]
+        self._gang.all_gather_to_list(flags, own)
+        return [rank for rank, flag in enumerate(flags) if int(flag)]
 
     @override
     def reset(self) -> None:
-        self._planner.epoch += 1
-        self._num_batches = 0
-        self._reader.reset()
+        """Go to the next epoch; without shuffling all epochs are equal."""
+        self._epoch += int(self._options.shuffle)
+        self._go_to(Position())
 
     @override
     def state_dict(self) -> dict[str, object]:
+        """Return what any number of processes can go on from; all of them save the same."""
         return {
-            "epoch": self._planner.epoch,
-            "num_batches": self._num_batches,
-            "reader": self._reader.state_dict(),
+            "seed": self._seed,
+            "epoch": self._epoch,
+            "position": tuple(self._position),
+            "signature": self._order.signature,
         }
 
     @override
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
-        self._planner.epoch = cast("int", state_dict["epoch"])
-        self._num_batches = cast("int", state_dict["num_batches"])
-        self._reader.load_state_dict(cast("dict[str, object]", state_dict["reader"]))
+        """Go on where a checkpoint was written; at the start of its epoch if batches differ now."""
+        self._seed = cast("int", state_dict.get("seed", self._seed))
+        self._epoch = cast("int", state_dict["epoch"])
+        self._go_to(Position())
+        if state_dict.get("signature") == self._order.signature:
+            self._go_to(Position(*cast("tuple[int, int]", state_dict["position"])))
+        else:
+            _log.warning(
+                "The data set, or how it is cut into batches, has changed since the checkpoint was"
+                " written: epoch %d begins again.",
+                self._epoch + 1,
+            )
 
     @property
     @override
     def num_accumulate(self) -> int:
-        return self._reader.num_accumulate
+        return self._options.num_accumulate
+
+
+def create_batch_reader(
+    read_audio: Callable[[Utterance], Tensor],
+    utterances: Sequence[Utterance],
+    tokenizer: Tokenizer,
+    gangs: Gangs,
+    options: ReaderOptions,
+) -> EpochReader:
+    """Return a reader of batches; its state resumes exactly where it was saved."""
+    planner = Planner(utterances, options)
+    loader = BatchLoader(read_audio, utterances, tokenizer, options)
+    return EpochReader(partial(EpochOrder, planner, options), loader, gangs.dp, options)

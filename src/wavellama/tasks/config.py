@@ -251,6 +251,11 @@ class TrainConfig(Checked):
     @override
     def find_faults(self) -> Iterator[str]:
         yield from self.dataset.find_unnamed()
+        if self.gang.tensor_parallel_size > 1:
+            yield (
+                "`gang.tensor_parallel_size` must be 1: not every part of the models can be split;"
+                " `trainer.data_parallelism: fsdp` shares out the memory."
+            )
         if self.objective.ctc_weight == 1.0:
             yield from self._ctc_only_faults()
         if self.early_stopping is not None:

@@ -34,23 +34,6 @@ ENCODER_PARTS = ("encoder_frontend", "encoder", "masker", "ctc_head")
 """Modules that ``freeze.encoder_steps`` freezes; all others belong to the decoder."""
 
 
-def check_processes(output_dir: Path, num_processes: int) -> None:
-    """Check that a run goes on with as many processes as it was left by; each has its own state.
-
-    :param num_processes: the data-parallel ones.
-    :raises ConfigError: there were more, or fewer.
-    """
-    folders = (output_dir / "checkpoints").glob("step_*[0-9]/data_reader")
-    last = max(folders, key=lambda folder: int(folder.parent.name[5:]), default=None)
-    saved = num_processes if last is None else len(list(last.glob("dp_*.pt")))
-    if last is not None and saved != num_processes:
-        raise ConfigError(
-            f"{output_dir} holds a run on {saved} process(es), each of which reads its share of the"
-            f" data, so that it cannot go on with {num_processes}: start as many, or begin a run in"
-            f" another folder with its weights, `model.path={last.parent / 'model'}`."
-        )
-
-
 def keep_schedule(optimizer: Optimizer, scheduler: LRScheduler) -> None:
     """Let a run that goes on follow the schedule of its own configuration.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fairseq2.checkpoint import CheckpointManager
 from fairseq2.datasets import DataReader, Seq2SeqBatch, SyncMode
 from fairseq2.device import CPU
 from fairseq2.metrics import MetricBag
@@ -18,14 +19,13 @@ from wavellama.checkpoints.trained_run import write_lengths
 from wavellama.data.coverage import check_texts
 from wavellama.data.dataset import AsrDataset
 from wavellama.errors import ConfigError
-from wavellama.fairseq2_private import set_early_stopper
+from wavellama.fairseq2_private import register_or_replace, set_early_stopper
 from wavellama.tasks.adapters import adapt
 from wavellama.tasks.config import FreezeSection, TrainConfig
 from wavellama.tasks.curves import CurveRecorder
 from wavellama.tasks.setup import (
     AsrModule,
     Freezer,
-    check_processes,
     copy_encoder,
     keep_schedule,
     set_masker,
@@ -34,6 +34,7 @@ from wavellama.tasks.setup import (
 from wavellama.tasks.stopping import create_stopper
 from wavellama.tasks.transcriber import create_transcriber
 from wavellama.tasks.units import LossUnit, ValidationUnit
+from wavellama.tasks.worlds import create_checkpoint_manager
 
 
 class AsrTraining(Recipe):
@@ -44,13 +45,13 @@ class AsrTraining(Recipe):
 
     @override
     def register(self, container: DependencyContainer) -> None:
-        """Add the curves to what fairseq2 records; it draws what the recorders before it wrote."""
+        """Add the curves, which are drawn of what others recorded; let any world go on."""
         container.collection.register_type(MetricRecorder, CurveRecorder)
+        register_or_replace(container, CheckpointManager, None, create_checkpoint_manager)
 
     @override
     def create_task(self, context: RecipeContext) -> Task:
         config = context.get_config_as(TrainConfig)
-        check_processes(context.output_dir, context.gangs.dp.size)
         stopper = create_stopper(context, config.early_stopping)
         adapt(context.get_model()).use_tokenizer(context.get_tokenizer())
         train_reader, valid_reader = _open_splits(context, config)
