@@ -20,7 +20,7 @@ from fairseq2.checkpoint import CheckpointDir, CheckpointNotFoundError, Standard
 from fairseq2.device import CPU
 from fairseq2.file_system import FileSystem
 from fairseq2.gang import Gang, Gangs
-from fairseq2.io import TensorFileLoader, TensorFileLoadOptions
+from fairseq2.io import CorruptFileError, TensorFileLoader, TensorFileLoadOptions
 from fairseq2.logging import log
 from fairseq2.recipe import RecipeContext
 from fairseq2.runtime.dependency import DependencyResolver, wire_object
@@ -56,8 +56,11 @@ class AnyWorldCheckpoints(StandardCheckpointManager):  # type: ignore[misc]
 
     @override
     def load_data_reader_state(self, step_nr: int, data_reader: Stateful) -> None:
-        """Load the position that all processes have saved."""
-        data_reader.load_state_dict(self._read(step_nr, "data_reader/dp_00.pt"))
+        """Load the position, which all processes have saved alike."""
+        try:
+            super().load_data_reader_state(step_nr, data_reader)
+        except CheckpointNotFoundError:
+            data_reader.load_state_dict(self._read(step_nr, "data_reader/dp_00.pt"))
 
     @override
     def load_model_state(self, step_nr: int, model: Stateful) -> None:
@@ -104,9 +107,13 @@ class AnyWorldCheckpoints(StandardCheckpointManager):  # type: ignore[misc]
         return [self._read(step_nr, f"{folder}/{name}") for name in sorted(names)]
 
     def _read(self, step_nr: int, file: str) -> dict[str, Any]:
-        loader = self.resolver.resolve(TensorFileLoader)
+        """:raises CheckpointError: the file is damaged."""
+        path = self._step_dir(step_nr) / file
         options = TensorFileLoadOptions(map_location=CPU, mmap=True, restrict=False)
-        return loader.load(self._step_dir(step_nr) / file, options)
+        try:
+            return self.resolver.resolve(TensorFileLoader).load(path, options)
+        except (CorruptFileError, RuntimeError, EOFError) as ex:
+            raise CheckpointError(f"{path} is damaged and cannot be read.") from ex
 
     def _step_dir(self, step_nr: int) -> Path:
         folder = self.resolver.resolve(CheckpointDir).path
