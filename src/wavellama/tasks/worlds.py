@@ -112,7 +112,7 @@ class AnyWorldCheckpoints(StandardCheckpointManager):  # type: ignore[misc]
         options = TensorFileLoadOptions(map_location=CPU, mmap=True, restrict=False)
         try:
             return self.resolver.resolve(TensorFileLoader).load(path, options)
-        except (CorruptFileError, RuntimeError, EOFError) as ex:
+        except CorruptFileError as ex:
             raise CheckpointError(f"{path} is damaged and cannot be read.") from ex
 
     def _step_dir(self, step_nr: int) -> Path:
