@@ -7,7 +7,7 @@ each of which asks again as soon as it has its answer. First each clip is asked 
 * how many answers there were, and how many of them were errors, or not the text of the clip alone;
 * the median and the 95th percentile of the time until an answer, by the length of the clips;
 * the seconds of audio that were transcribed per second;
-* with ``--pid``, the server's memory after a tenth of the time and at the end.
+* with ``--pid``, the server's memory twenty times meanwhile.
 
 ``--secs-per-clip`` fixes the length of all clips. The last line is a JSON object.
 """
@@ -18,14 +18,14 @@ import argparse
 import io
 import json
 import os
-import random
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from random import Random
 from statistics import quantiles
+from threading import Event
 from time import monotonic, sleep
 from typing import Any, Final
 
@@ -40,6 +40,9 @@ NUM_CLIPS: Final = 24
 LENGTHS: Final = (1.0, 60.0)
 BINS: Final = (5.0, 20.0, 60.0)
 """Up to how many seconds clips count as of one length."""
+
+NUM_LOOKS: Final = 20
+"""How often the server's memory is looked at."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def make_clips(count: int, secs: float | None) -> list[Clip]:
     speech = np.concatenate([load_audio(path).numpy() for path in sorted(folder.rglob("*.ogg"))])
     low, high = np.log(LENGTHS)
     lengths = np.exp(np.linspace(low, high, count)) if secs is None else [secs] * count
-    draw = random.Random(0)
+    draw = Random(0)
     clips = []
     for length in lengths:
         num_samples = int(length * SAMPLE_RATE)
@@ -90,7 +93,7 @@ def run_client(
     client: httpx2.Client, clips: Sequence[Clip], form: dict[str, str], until: float, seed: int
 ) -> Counts:
     """Ask again and again until some time."""
-    draw, counts = random.Random(seed), Counts()
+    draw, counts = Random(seed), Counts()
     while monotonic() < until:
         clip, begin = draw.choice(clips), monotonic()
         try:
@@ -109,12 +112,13 @@ def run_client(
     return counts
 
 
-def memory_mib(pid: int | None) -> float | None:
-    """Return the memory of a process."""
-    if pid is None:
-        return None
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
+def watch_memory(pid: int | None, secs: float, is_over: Event) -> list[int]:
+    """Return how many MiB a process takes, from time to time until it is over."""
+    looks: list[int] = []
+    while pid is not None and not is_over.wait(secs / NUM_LOOKS):
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        looks.append(round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
+    return looks
 
 
 def summarise(all_counts: Sequence[Counts], secs: float) -> dict[str, Any]:
@@ -127,14 +131,18 @@ def summarise(all_counts: Sequence[Counts], secs: float) -> dict[str, Any]:
         "failed": sum(counts.num_failed for counts in all_counts),
         "audio_secs_per_sec": round(sum(audio for audio, _ in latencies) / secs, 2),
     }
-    low = 0.0
-    for high in BINS:
+    for low, high in zip((0.0, *BINS), (*BINS, float("inf")), strict=True):
         found = [latency for audio, latency in latencies if low < audio <= high]
-        if len(found) > 1:
-            cuts = quantiles(found, n=20)
-            figures[f"latency of up to {high:g} s"] = [round(cuts[9], 2), round(cuts[18], 2)]
-        low = high
-    return figures
+        figures |= summarise_latencies(found, f"latency of {low:g} to {high:g} s")
+    return figures | summarise_latencies([latency for _, latency in latencies], "latency")
+
+
+def summarise_latencies(latencies: Sequence[float], name: str) -> dict[str, Any]:
+    """Return the median and the 95th percentile, where there are any."""
+    if len(latencies) < 2:
+        return {}
+    cuts = quantiles(latencies, n=20)
+    return {name: [round(cuts[9], 2), round(cuts[18], 2)]}
 
 
 def main() -> None:
@@ -155,19 +163,17 @@ def main() -> None:
             Clip(clip.secs, clip.data, ask(client, clip, form).raise_for_status().json()["text"])
             for clip in make_clips(NUM_CLIPS, args.secs_per_clip)
         ]
-        begin = monotonic()
-        memory: list[float | None] = []
-        note = threading.Timer(args.secs / 10, lambda: memory.append(memory_mib(args.pid)))
-        note.start()
-        with ThreadPoolExecutor(args.clients) as pool:
+        begin, is_over = monotonic(), Event()
+        with ThreadPoolExecutor(args.clients + 1) as pool:
             until = begin + args.secs
+            memory = pool.submit(watch_memory, args.pid, args.secs, is_over)
             asked = [
                 pool.submit(run_client, client, clips, form, until, i) for i in range(args.clients)
             ]
             counts = [one.result() for one in asked]
-        note.join()
+            is_over.set()
         figures = summarise(counts, monotonic() - begin)
-    figures |= {"clients": args.clients, "memory_mib": [*memory, memory_mib(args.pid)]}
+    figures |= {"clients": args.clients, "memory_mib": memory.result()}
     for name, value in figures.items():
         print(f"{name}: {value}")
     print(json.dumps(figures))

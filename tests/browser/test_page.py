@@ -161,6 +161,26 @@ def test_a_file_becomes_words_that_can_be_heard_corrected_and_saved(
     assert page.complaints() == []
 
 
+def test_alternatives_are_offered_and_taken(page: Page, folder: Path) -> None:
+    assert not page.get("alternatives").is_selected(), "the model has one beam"
+    page.get("alternatives").click()
+    page.transcribe(folder / "talk.wav")
+    word, other = page.browser.find_elements("css selector", ".word.open")[:2]
+    before = word.text
+    word.click()
+    first = page.browser.find_element("css selector", ".offered button")
+    taken = first.text.removeprefix("1 ")
+    assert taken != before
+    first.click()
+    assert word.text == taken
+    assert page.run("return document.activeElement === arguments[0]", word)
+    word.send_keys("1")
+    assert word.text == before
+    other.click()
+    assert page.browser.find_elements("css selector", ".offered button")
+    assert page.complaints() == []
+
+
 def test_a_language_is_found_and_told(
     page: Page, pipeline: ASRInferencePipeline, folder: Path
 ) -> None:

@@ -37,7 +37,7 @@ def test_health_models_and_languages(client: TestClient) -> None:
     (record,) = listed["data"]
     assert listed["object"] == "list"
     assert record == client.get(f"/v1/models/{MODEL}").json()
-    assert (record["id"], record["object"]) == (MODEL, "model")
+    assert (record["id"], record["object"], record["num_beams"]) == (MODEL, "model", 2)
     assert type(record["created"]) is int
     missing = client.get("/v1/models/whisper-1")
     assert error_of(missing) == (404, INVALID, "model", "model_not_found")

@@ -134,6 +134,44 @@ def test_segments_have_all_words_of_the_text(done: Any) -> None:
     assert texts == [segment["text"] for segment in done["segments"]]
 
 
+def test_words_have_alternatives(client: TestClient) -> None:
+    form = {"stream": "true", "word_timestamps": "true", "chunk_secs": "3", "nbest": "4"}
+    reply = post(client, talk(), {**form, "timestamp_granularities[]": ["word", "segment"]})
+    done = events_of(reply.text)[-1]
+    segments = run_module("const result = transcript.segmentsOf(input[0]);", done)
+    found = [word["others"] for segment in segments for word in segment["words"]]
+    assert any(found), "hypotheses differ"
+    for segment, record in zip(segments, done["segments"], strict=True):
+        texts = " ".join(one["text"] for one in record["alternatives"][1:])
+        for word in segment["words"]:
+            assert all(other != word["text"] and other in texts for other in word["others"])
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "expected"),
+    [
+        ("a b c", ["a b c", "a x c", "a y c"], [[], ["x", "y"], []]),
+        ("a b c", ["a c", "a b b c", "x a b c"], [["a b", "x a"], [], []]),
+        ("newyork is", ["new york is", "newark is"], [["new york", "newark"], []]),
+        ("one", ["two", "two", "", "three four"], [["two", "three four"]]),
+        ("", ["a"], []),
+    ],
+)
+def test_alternatives_are_those_with_the_fewest_changes(
+    own: str, others: Any, expected: Any
+) -> None:
+    words = [{"text": text, "spaced": i > 0} for i, text in enumerate(own.split())]
+    assert (
+        run_module("const result = transcript.alternativesOf(...input);", words, others) == expected
+    )
+
+
+def test_characters_have_alternatives_where_no_spaces_are() -> None:
+    words = [{"text": text, "spaced": False} for text in "東京都"]
+    code = "const result = transcript.alternativesOf(...input);"
+    assert run_module(code, words, ["東京都", "東尖都"]) == [[], ["尖"], []]
+
+
 def test_exports_can_be_read(done: Any) -> None:
     code = """
     const segments = transcript.segmentsOf(input[0]);

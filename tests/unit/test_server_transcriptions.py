@@ -210,6 +210,7 @@ def test_a_stream_that_fails_later_ends_with_the_error(
         ({"chunking_strategy[type]": "server_vad"}, {"vad": True}),
         ({"chunking_strategy": "auto"}, {}),
         ({"temperature": "0.20", "vad_filter": "False", "language": ""}, {}),
+        ({"nbest": "3"}, {"search": Wav2Vec2LlamaBeamSearchConfig(nbest=3, max_new_tokens=12)}),
         ({"beam": "1"}, {"search": Wav2Vec2LlamaBeamSearchConfig(nbest=1, max_new_tokens=12)}),
     ],
 )

@@ -89,18 +89,20 @@ async def _metrics(request: Request) -> Response:
 
 async def _list_models(request: Request) -> Response:
     state = state_of(request)
-    records = [_model_record(name, state.created) for name in state.models]
+    records = [_model_record(model, state.created) for model in state.models.values()]
     return JSONResponse({"object": "list", "data": records})
 
 
 async def _show_model(request: Request) -> Response:
     state = state_of(request)
     model = state.find_model(request.path_params["name"])
-    return JSONResponse(_model_record(model.name, state.created))
+    return JSONResponse(_model_record(model, state.created))
 
 
-def _model_record(name: str, created: int) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": created, "owned_by": "wavellama"}
+def _model_record(model: ServedModel, created: int) -> dict[str, Any]:
+    """Return what is told of a model; the last field is ours."""
+    record = {"id": model.name, "object": "model", "created": created, "owned_by": "wavellama"}
+    return {**record, "num_beams": model.num_beams}
 
 
 async def _list_languages(request: Request) -> Response:

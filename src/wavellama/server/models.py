@@ -112,6 +112,12 @@ class ServedModel:
             return None
         return model.lang_mapping
 
+    @property
+    def num_beams(self) -> int:
+        """How many beams it searches with, so that so many alternatives cost nothing; 0: none."""
+        has_beams = isinstance(self._pipeline.model, Wav2Vec2LlamaModel)
+        return self._pipeline.beam_search_config.nbest if has_beams else 0
+
     def token_texts(self) -> Sequence[str]:
         """Return what each token writes."""
         return token_texts(self._pipeline.tokenizer)
@@ -181,11 +187,11 @@ class ServedModel:
         """Return how options are honoured; a model that takes no language is not told any."""
         if self.languages is None:
             options = replace(options, lang=None, languages=())
-        if options.search is not None:
-            own = self._pipeline.beam_search_config
-            is_draft = own.ctc_draft and options.search.nbest == 1
-            search = replace(own, nbest=options.search.nbest, ctc_draft=is_draft)
-            options = replace(options, search=search)
+        own = self._pipeline.beam_search_config
+        asked = own if options.search is None else options.search
+        beams = max(asked.nbest, options.nbest)
+        search = replace(own, nbest=beams, ctc_draft=own.ctc_draft and beams == 1)
+        options = replace(options, search=search)
         plan = self._pipeline.plan(options, is_live=is_live)
         about = asdict(plan.options)
         kind = repr({name: about[name] for name in sorted(about.keys() - _NOT_A_SCRIBES)})

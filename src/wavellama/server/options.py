@@ -58,8 +58,7 @@ def to_options(given: Mapping[str, str | tuple[str, ...] | None]) -> TranscribeO
         raise ConfigError(
             f"`beam` must lie between `nbest` ({nbest}) and {MAX_BEAMS}, but is {num_beams}."
         )
-    is_told = beam is not None or num_beams > 1
-    search = Wav2Vec2LlamaBeamSearchConfig(nbest=num_beams) if is_told else None
+    search = None if beam is None else Wav2Vec2LlamaBeamSearchConfig(nbest=num_beams)
     return TranscribeOptions(search=search, **values)
 
 

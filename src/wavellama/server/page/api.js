@@ -24,7 +24,7 @@ async function ask(path, options) {
 
 export async function listModels() {
   const reply = await ask("v1/models");
-  return (await reply.json()).data.map((model) => model.id);
+  return (await reply.json()).data;
 }
 
 export async function listLanguages(model) {
@@ -33,13 +33,14 @@ export async function listLanguages(model) {
 }
 
 // Yields the events of a transcription: deltas of the text, then all that is known.
-export async function* transcribe(file, { model, languages, signal }) {
+export async function* transcribe(file, { model, languages, nbest, signal }) {
   const form = new FormData();
   form.append("model", model);
   form.append("stream", "true");
   form.append("timestamp_granularities[]", "word");
   form.append("timestamp_granularities[]", "segment");
   form.append("word_timestamps", "true");
+  form.append("nbest", nbest);
   if (languages.length === 1) form.append("language", languages[0]);
   else for (const code of languages) form.append("languages[]", code);
   form.append("file", file, file.name || "recording.webm");

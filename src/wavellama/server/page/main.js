@@ -9,6 +9,9 @@ import { TextView, segmentsOf } from "./transcript.js";
 
 const get = (id) => document.getElementById(id);
 
+// How many hypotheses words are compared in, where alternatives are asked for.
+const NUM_HYPOTHESES = 4;
+
 const picker = new LanguagePicker();
 const view = new TextView(get("text"), get("player"));
 const recorder = new Recorder();
@@ -16,6 +19,7 @@ const live = new LiveText();
 let file = null;
 let work = null;
 let about = {};
+let models = [];
 
 function tell(text) {
   get("status").textContent = text;
@@ -65,7 +69,8 @@ async function start() {
 }
 
 async function follow(signal) {
-  const options = { model: get("model").value, languages: picker.codes, signal };
+  const nbest = get("alternatives").checked ? NUM_HYPOTHESES : 1;
+  const options = { model: get("model").value, languages: picker.codes, nbest, signal };
   for await (const event of transcribe(file, options)) {
     if (event.type === "transcript.text.delta") view.append(event.delta);
     if (event.type === "transcript.text.done") finish(event);
@@ -139,7 +144,7 @@ function listen() {
   get("record").addEventListener("click", record);
   get("start").addEventListener("click", start);
   get("stop").addEventListener("click", () => work?.abort());
-  get("model").addEventListener("change", offerLanguages);
+  get("model").addEventListener("change", offer);
   get("copy").addEventListener("click", async () => {
     await navigator.clipboard.writeText(exportAs("txt", view.segments, about));
     tell("Copied.");
@@ -153,16 +158,20 @@ function listen() {
   }
 }
 
-async function offerLanguages() {
+// Offers what the chosen model can do; alternatives at once where they cost no time.
+async function offer() {
+  const { num_beams } = models.find(({ id }) => id === get("model").value);
+  get("alternatives-choice").hidden = num_beams === 0;
+  get("alternatives").checked = num_beams > 1;
   picker.offer(await listLanguages(get("model").value));
 }
 
 async function begin() {
   listen();
   try {
-    const options = (await listModels()).map((name) => new Option(name, name));
-    get("model").replaceChildren(...options);
-    await offerLanguages();
+    models = await listModels();
+    get("model").replaceChildren(...models.map(({ id }) => new Option(id, id)));
+    await offer();
   } catch (error) {
     complain(error);
   }

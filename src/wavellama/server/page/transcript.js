@@ -21,8 +21,47 @@ export function segmentsOf(done) {
     if (rest.trim()) {
       own.push({ text: rest.trim(), spaced: true, start: segment.start, end: segment.end });
     }
+    const others = alternativesOf(own, (segment.alternatives ?? []).map(({ text }) => text));
+    own.forEach((word, i) => (word.others = others[i]));
     return { start: segment.start, end: segment.end, words: own };
   });
+}
+
+// Returns what other texts have in place of each word, best first.
+export function alternativesOf(words, texts) {
+  const mark = words.slice(1).some(({ spaced }) => spaced) || words.length < 2 ? " " : "";
+  const own = words.map(({ text }) => text);
+  const found = words.map(() => []);
+  for (const text of texts) {
+    align(own, mark ? text.split(/\s+/).filter(Boolean) : [...text.trim()]).forEach((parts, i) => {
+      const other = parts.join(mark);
+      if (other && other !== own[i] && !found[i].includes(other)) found[i].push(other);
+    });
+  }
+  return found;
+}
+
+// Returns which of `others` stand for each word, if as few as possible differ.
+function align(words, others) {
+  const costs = [others.map((_, j) => j)];
+  costs[0].push(others.length);
+  for (let i = 1; i <= words.length; i += 1) {
+    costs.push([i]);
+    for (let j = 1; j <= others.length; j += 1) {
+      const change = costs[i - 1][j - 1] + (words[i - 1] !== others[j - 1]);
+      costs[i].push(Math.min(change, costs[i - 1][j] + 1, costs[i][j - 1] + 1));
+    }
+  }
+  const parts = words.map(() => []);
+  let [i, j] = [words.length, others.length];
+  while (i > 0) {
+    const isChange = j > 0 && costs[i][j] === costs[i - 1][j - 1] + (words[i - 1] !== others[j - 1]);
+    const isMore = j > 0 && costs[i][j] === costs[i][j - 1] + 1;
+    if (isChange || isMore) parts[i - 1].unshift(others[(j -= 1)]);
+    if (isChange || !isMore) i -= 1;
+  }
+  parts[0]?.unshift(...others.slice(0, j));
+  return parts;
 }
 
 export class TextView {
@@ -31,6 +70,11 @@ export class TextView {
     this.player = player;
     this.segments = [];
     this.spans = [];
+    this.offered = document.createElement("p");
+    this.offered.setAttribute("role", "group");
+    this.offered.setAttribute("aria-label", "Alternatives");
+    this.offered.className = "offered";
+    element.addEventListener("focusin", (event) => this.offer(this.placeOf(event.target)));
     element.addEventListener("click", (event) => this.click(event));
     element.addEventListener("dblclick", (event) => this.edit(this.placeOf(event.target)));
     element.addEventListener("keydown", (event) => this.press(event));
@@ -72,7 +116,7 @@ export class TextView {
 
   draw(word) {
     const span = document.createElement("span");
-    span.className = "word";
+    span.className = word.others?.length ? "word open" : "word";
     span.tabIndex = -1;
     span.textContent = word.text;
     span.style.setProperty("--shade", shade(word.probability));
@@ -104,6 +148,32 @@ export class TextView {
     this.spans[place].span.focus();
   }
 
+  // Shows the alternatives of a word below its paragraph.
+  offer(place) {
+    if (place < 0) return;
+    const { span, word } = this.spans[place];
+    const buttons = (word.others ?? []).slice(0, 9).map((text, i) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = `${i + 1} ${text}`;
+      button.addEventListener("click", () => this.replace(place, i));
+      return button;
+    });
+    this.offered.replaceChildren(...buttons);
+    if (buttons.length) span.parentElement.after(this.offered);
+    else this.offered.remove();
+  }
+
+  // Takes an alternative in place of a word, which becomes one.
+  replace(place, i) {
+    const { span, word } = this.spans[place];
+    if (!word.others?.[i]) return;
+    [word.text, word.others[i]] = [word.others[i], word.text];
+    span.textContent = word.text;
+    this.focus(place);
+    this.offer(place);
+  }
+
   press(event) {
     const place = this.placeOf(event.target);
     if (place < 0) return;
@@ -116,6 +186,7 @@ export class TextView {
     if (event.key in moves) this.focus(Math.min(Math.max(moves[event.key], 0), last));
     else if (event.key === "Enter") this.hear(place);
     else if (event.key === "F2") this.edit(place);
+    else if (/^[1-9]$/.test(event.key)) this.replace(place, event.key - 1);
     else if (event.key === " ") this.player.paused ? this.player.play() : this.player.pause();
     else return;
     event.preventDefault();
