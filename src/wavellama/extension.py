@@ -56,6 +56,11 @@ def _register_datasets(container: DependencyContainer) -> None:
         ManifestDatasetConfig,
         open_manifest_dataset,
     )
+    from wavellama.data.parquet.dataset import (
+        PARQUET_ASR_FAMILY,
+        ParquetDataset,
+        ParquetDatasetConfig,
+    )
     from wavellama.data.toy import TOY_TONES_FAMILY, ToyTones, ToyTonesConfig
 
     register_dataset_family(container, TOY_TONES_FAMILY, ToyTones, ToyTonesConfig, opener=ToyTones)
@@ -66,6 +71,8 @@ def _register_datasets(container: DependencyContainer) -> None:
         ManifestDatasetConfig,
         opener=open_manifest_dataset,
     )
+    parquet = (PARQUET_ASR_FAMILY, ParquetDataset, ParquetDatasetConfig)
+    register_dataset_family(container, *parquet, opener=ParquetDataset)
 
 
 def _register_recipes(container: DependencyContainer) -> None:

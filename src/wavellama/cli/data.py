@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wavellama.cli.align import add_align_parser
 from wavellama.cli.pipeline_options import Subparsers
 from wavellama.corpora.command import add_corpora_parsers
+from wavellama.units import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from wavellama.data.check import CheckResult, LanguageStats
@@ -24,6 +25,7 @@ def add_data_parser(subparsers: Subparsers) -> None:
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
     add_corpora_parsers(commands)
     _add_check(commands)
+    _add_pack(commands)
     _add_tokenizer(commands)
     add_align_parser(commands)
 
@@ -41,6 +43,14 @@ def _add_check(commands: Subparsers) -> None:
         "--tokenizer", metavar="CARD", help="also count the characters that it cannot write"
     )
     check.set_defaults(run=_run_check)
+
+
+def _add_pack(commands: Subparsers) -> None:
+    pack = commands.add_parser("pack", help="parquet files of a data set, with the audio in them")
+    pack.add_argument("dir", type=Path, metavar="DIR", help="data set: folder or manifest")
+    pack.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    pack.add_argument("--corpus", metavar="NAME", help="its name (default: the name of --out)")
+    pack.set_defaults(run=_run_pack)
 
 
 def _add_tokenizer(commands: Subparsers) -> None:
@@ -106,6 +116,18 @@ def _draw(utterances: Sequence[Utterance], args: argparse.Namespace) -> int:
     return 0
 
 
+def _run_pack(args: argparse.Namespace) -> int:
+    from wavellama.data.parquet.files import need_pyarrow
+
+    need_pyarrow()
+    from wavellama.data.parquet.pack import pack
+
+    packed = pack(args.dir, args.out, args.corpus or args.out.name)
+    hours = sum(packed.num_samples.values()) / SAMPLE_RATE / 3600
+    print(f"{args.out}: {packed.num_rows} utterances, {hours:.2f} hours.")
+    return _print_rows(packed.broken)
+
+
 def _run_tokenizer(args: argparse.Namespace) -> int:
     from wavellama.data.check import read_rows
     from wavellama.data.tokenizer import train_tokenizer
@@ -142,8 +164,13 @@ def _print_table(stats: Sequence[LanguageStats]) -> None:
 
 def _print_broken(result: CheckResult) -> int:
     """Report the broken rows; return the exit code."""
-    for row in result.broken:
-        print(f"{row.path}:{row.line}: {row.reason}")
+    code = _print_rows(result.broken)
     total = len(result.utterances) + len(result.broken)
     print(f"{len(result.utterances)} of {total} rows are good, {len(result.broken)} are broken.")
-    return 1 if result.broken else 0
+    return code
+
+
+def _print_rows(broken: Sequence[BrokenRow]) -> int:
+    for row in broken:
+        print(f"{row.path}:{row.line}: {row.reason}")
+    return int(bool(broken))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from wavellama.audio.load import Selection, load_audio
 from wavellama.data.manifest import BrokenRow, find_manifests, read_manifest
-from wavellama.data.progress import map_in_threads
+from wavellama.data.parquet.files import holds_parquet
+from wavellama.data.progress import map_in_threads, track
 from wavellama.data.utterance import TOLERANCE_SECS, Sound, Utterance
 from wavellama.errors import AudioError
 from wavellama.units import samples_to_seconds
@@ -59,10 +61,12 @@ class LanguageStats:
 
 
 def check_dataset(path: Path) -> CheckResult:
-    """Read every manifest of a data set and all its audio.
+    """Read every manifest of a data set, or all its parquet files, and all its audio.
 
-    :raises DataError: there is no manifest, or one cannot be read at all.
+    :raises DataError: there is no such file, or one cannot be read at all.
     """
+    if holds_parquet(path):
+        return check_parquet(path)
     result = CheckResult()
     rows = read_rows(path, result.broken)
     lengths = audio_lengths(utterance.sound for _, _, utterance in rows)
@@ -73,6 +77,32 @@ def check_dataset(path: Path) -> CheckResult:
         else:
             result.broken.append(BrokenRow(manifest, line, fault))
     result.broken.sort(key=lambda row: (row.path, row.line))
+    return result
+
+
+def check_parquet(path: Path) -> CheckResult:
+    """Read all rows of parquet files in the layout of the published recipes.
+
+    :raises DataError: a file cannot be read, or lacks a column.
+    """
+    from wavellama.data.parquet.dataset import ParquetDataset, ParquetDatasetConfig
+
+    result = CheckResult()
+    with TemporaryDirectory() as folder:
+        config = ParquetDatasetConfig(path=str(path), index_dir=Path(folder))
+        dataset = ParquetDataset(config)
+        splits = [dataset.utterances(split) for split in dataset.splits]
+        rows = chain.from_iterable(splits)
+        for utterance in track(rows, "reading", sum(map(len, splits))):
+            try:
+                dataset.read_audio(utterance)
+                fault = utterance.text_fault
+            except AudioError as ex:
+                fault = ex.reason
+            if fault is None:
+                result.utterances.append(utterance)
+            else:
+                result.broken.append(BrokenRow(Path(utterance.file), utterance.line, fault))
     return result
 
 

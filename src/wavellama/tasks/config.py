@@ -27,6 +27,8 @@ from fairseq2.runtime.dependency import DependencyResolver
 from typing_extensions import override
 
 from wavellama.data.manifest_dataset import MANIFEST_ASR_FAMILY
+from wavellama.data.parquet.dataset import PARQUET_ASR_FAMILY
+from wavellama.data.parquet.files import holds_parquet
 from wavellama.data.plan import ExampleSource, ReaderOptions
 from wavellama.decoding.component import BEAM_GENERATOR
 from wavellama.faults import Checked
@@ -47,7 +49,7 @@ class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
     """The data set, by ``name`` or ``path``, its splits, and how they are read."""
 
     path: Path | None = None
-    """A manifest or a folder with manifests (see docs/data.md)."""
+    """A manifest or a folder with manifests; or parquet files in the published layout."""
 
     train_split: str = "train"
     valid_split: str = "dev"
@@ -77,10 +79,11 @@ class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
 
     @override
     def structure(self, resolver: DependencyResolver) -> None:
-        """Open a path as a data set of the family ``manifest_asr``; check the languages."""
+        """Open a path as a data set of the family that lies there; check the languages."""
         self.languages = check_value("dataset.languages", self.languages, tuple[str, ...])
         if self.path is not None:
-            self.name, self.family = None, MANIFEST_ASR_FAMILY
+            is_parquet = holds_parquet(self.path)
+            self.name, self.family = None, PARQUET_ASR_FAMILY if is_parquet else MANIFEST_ASR_FAMILY
             given = self.config_overrides if isinstance(self.config_overrides, dict) else {}
             self.config_overrides = {**given, "path": str(self.path)}
 
