@@ -37,14 +37,19 @@ def register(container: DependencyContainer) -> None:
 
 
 def _register_models(container: DependencyContainer) -> None:
-    from fairseq2.composition import register_package_assets
+    from fairseq2.composition import register_package_assets, register_tokenizer_family
+    from fairseq2.data.tokenizers import Tokenizer
 
     from wavellama.checkpoints.family import register_families
+    from wavellama.checkpoints.transformers_folder import TOKENIZER_FAMILY, load_tokenizer_json
     from wavellama.model.archs import register_archs
 
     register_package_assets(container, "wavellama.assets.cards")
     register_families(container)
     register_archs(container)
+    register_tokenizer_family(
+        container, TOKENIZER_FAMILY, Tokenizer, type(None), loader=load_tokenizer_json
+    )
 
 
 def _register_datasets(container: DependencyContainer) -> None:

@@ -13,6 +13,8 @@ from tests.e2e.forked import run_forked
 from tests.e2e.runs import Runner, last_line, run_cli, write_golden_card
 from tests.fakes import GOLDEN
 from tests.fakes_checkpoints import ctc_config, fairseq1_ctc, new_model
+from tests.pages import ROOT
+from tests.unit.test_export_transformers import make_model
 
 CASE = GOLDEN / "llm_asr_lid"
 EVAL = ("recipe", "asr", "eval", "toy_eval", "--model", "my_model")
@@ -38,11 +40,31 @@ def test_a_converted_checkpoint_loads_by_its_card(cards: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_a_model_for_transformers_comes_back_by_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "cards").mkdir()
+    source = make_model(tmp_path, "tiny")
+    card = {"name": "toy_model", **source.card.metadata}
+    (tmp_path / "cards" / "toy_model.yaml").write_text(json.dumps(card))
+    environment = {"FAIRSEQ2_USER_ASSET_DIR": str(tmp_path / "cards")}
+    to = ("--to", "transformers", "--out", tmp_path / "hub")
+    result = run_cli("asset", "convert", "toy_model", *to, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert f"{tmp_path / 'hub' / 'model.safetensors'}\n" in result.stdout
+    audio = (ROOT / "assets/corpora/mini").rglob("*.ogg").__next__()
+    texts = [
+        run_forked("transcribe", audio, "--model", name, env=environment).stdout
+        for name in ("toy_model", str(tmp_path / "hub"))
+    ]
+    assert texts[0] == texts[1]
+    assert texts[0].strip()
+
+
 @pytest.mark.parametrize(
     ("run", "source", "target", "code", "words"),
     [
         (run_forked, "missing.pt", "b.safetensors", 1, "missing.pt is not found."),
         (run_cli, "cut.pt", "b.safetensors", 1, "cut.pt cannot be read: it is cut off or damaged"),
+        (run_cli, "cut.pt", "--int8", 2, "Say once where to write: OUT, or --out OUT."),
         (run_cli, "cut.pt", "b.onnx", 2, "b.onnx must end in .pt or .safetensors"),
     ],
 )

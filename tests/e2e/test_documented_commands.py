@@ -39,6 +39,8 @@ CANNOT: Final[Mapping[str, str]] = {
     "wavellama recipe asr train demo_ctc": "trains for minutes",
     "wavellama recipe asr train debian_speech_13": "trains for an hour",
     "wavellama recipe asr train small_ctc": "trains for an hour",
+    "wavellama asset convert omniASR_": "downloads gigabytes; test_convert runs it",
+    "wavellama transcribe talk.mp3 --model hub": "needs a converted model; test_convert runs it",
     "wavellama asset convert whisper-base": "needs a download; test_checkpoints_whisper converts",
 }
 """How the commands begin that cannot be run here, and why."""

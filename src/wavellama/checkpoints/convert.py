@@ -21,9 +21,11 @@ from torch import Tensor
 
 from wavellama.checkpoints.eight_bits import to_eight_bits
 from wavellama.checkpoints.fetch import local_path
+from wavellama.checkpoints.hub import find_model
 from wavellama.checkpoints.interop import rename_fairseq1
 from wavellama.checkpoints.reading import find_checkpoint_file, open_checkpoint
 from wavellama.checkpoints.trained_run import read_run
+from wavellama.checkpoints.transformers_folder import is_transformers_folder
 from wavellama.checkpoints.whisper import (
     convert_whisper,
     is_ctranslate2,
@@ -49,8 +51,9 @@ def convert_checkpoint(source: Path, target: Path, *, int8: bool = False) -> int
     fairseq2's; of a Whisper model, in any form that is published, the encoder stays, with the names
     that it has in ours.
 
-    :param source: a checkpoint file, the checkpoint of a training step, or the output directory of
-        a training run, of which the best checkpoint is taken, or the last if there are no scores.
+    :param source: a checkpoint file, the checkpoint of a training step, a folder of Transformers,
+        or the output directory of a training run, of which the best checkpoint is taken, or the
+        last if there are no scores.
     :param target: a file whose name ends in ``.pt`` or ``.safetensors``.
     :param int8: whether large weights are written in 8 bits; else all keep their data types.
     :raises ConfigError: the target's name has another end, or the run has no checkpoint.
@@ -77,6 +80,8 @@ def convert_checkpoint(source: Path, target: Path, *, int8: bool = False) -> int
 
 
 def _read(source: Path) -> dict[str, object]:
+    if is_transformers_folder(source):
+        return dict(find_model(source).read_weights())
     folder = _find_step(source) if source.is_dir() else source
     file = find_checkpoint_file(folder)
     if file is not None or not folder.is_dir():

@@ -17,9 +17,15 @@ from fairseq2.models import ModelFamily, ModelHubAccessor, get_model_family_name
 from fairseq2.models import load_model as load_fairseq2_model
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from fairseq2.runtime.dependency import get_dependency_resolver
+from torch import Tensor
 from torch.nn import Module
 
+from wavellama.checkpoints.family import CheckedModelFamily
 from wavellama.checkpoints.trained_run import TrainedRun, read_run
+from wavellama.checkpoints.transformers_folder import (
+    is_transformers_folder,
+    read_transformers_folder,
+)
 from wavellama.errors import ConfigError, UnknownNameError
 from wavellama.model.config import WAV2VEC2_LLAMA_FAMILY, Wav2Vec2LlamaConfig
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -73,6 +79,18 @@ class ModelSource:
         return self.family.create_new_model(
             self.load_config(), gangs, dtype or torch.float32, True, True
         )
+
+    def read_weights(self) -> dict[str, Tensor]:
+        """Return the weights by the model's names, in the data types of the checkpoint.
+
+        :raises ConfigError: the card names no checkpoint, or one that nothing can fetch.
+        :raises CheckpointError: the checkpoint is missing, damaged, or of another model.
+        """
+        gangs, family = create_fake_gangs(CPU), self.family
+        if not isinstance(family, CheckedModelFamily):
+            raise ConfigError(f"Models of the family {family.name} are loaded by fairseq2 alone.")
+        path = family.fetcher.fetch(self.card, gangs)
+        return dict(family.iter_checkpoint(path, self.load_config(), gangs, True, True))
 
     def load_config(self) -> object:
         """Return the configuration that the model is built from."""
@@ -161,13 +179,13 @@ class ModelSource:
 
 
 def find_model(name: AssetCard | Path | str) -> ModelSource:
-    """Return the model card, or the training run, that a name means.
+    """Return the model card, the training run, or the folder of Transformers, that a name means.
 
     A card goes before a folder of its name in the current directory; ``./name`` means the folder.
     ``~`` is the home directory.
 
-    :param name: a card, its name, or the output directory of a training run; a path means the
-        latter.
+    :param name: a card, its name, or a folder: the output directory of a training run, or what
+        Transformers saved; a path means a folder.
     :raises UnknownNameError: there is no such card; the error names near ones.
     :raises ConfigError: the name is empty, or the directory holds no run with a checkpoint.
     :raises AssetMetadataError: the ``model.yaml`` of the run, or a score beside it, cannot be read.
@@ -184,9 +202,15 @@ def find_model(name: AssetCard | Path | str) -> ModelSource:
         return ModelSource(card)
     folder = Path(os.path.expanduser(name))
     if os.sep in name or folder.is_dir():
-        run = read_run(folder)
-        return ModelSource(run.load_card(), run)
+        return _read_folder(folder)
     raise UnknownNameError("model card", name, {n.rstrip("@") for n in store.asset_names} - {name})
+
+
+def _read_folder(folder: Path) -> ModelSource:
+    if is_transformers_folder(folder):
+        return ModelSource(read_transformers_folder(folder))
+    run = read_run(folder)
+    return ModelSource(run.load_card(), run)
 
 
 def check_recognises(kls: type[Module]) -> None:

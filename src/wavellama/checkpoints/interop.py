@@ -1,7 +1,7 @@
-"""From a published, trained or fairseq1 state dict to that of a model here.
+"""From a published, trained, fairseq1 or Transformers state dict to that of a model here.
 
 Names change, tensors do not: every converter returns the tensors that it was given, but for the
-few that a checkpoint lacks and a model needs.
+few that a checkpoint lacks and a model needs, or that Transformers stores in another order.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrConfig
 from torch import Tensor
 from torch.nn.init import trunc_normal_
 
+from wavellama.checkpoints.transformers_layout import from_theirs
 from wavellama.model.config import Wav2Vec2LlamaConfig
 from wavellama.model.factory import Wav2Vec2LlamaFactory
 
@@ -71,7 +72,8 @@ def convert_state_dict(
     embeddings of languages that were appended) start fresh; a masker that the configuration does
     not ask for is dropped, since it acts in training only. Each is logged.
     """
-    state_dict = _fit_masker(unwrap_state_dict(state_dict), config.wav2vec2_asr_config)
+    state_dict = from_theirs(unwrap_state_dict(state_dict), config)
+    state_dict = _fit_masker(state_dict, config.wav2vec2_asr_config)
     _add_languages(state_dict, config)
     head = Wav2Vec2LlamaFactory(config).create_ctc_head()
     if head is not None:
@@ -83,12 +85,13 @@ def convert_state_dict(
 def convert_ctc_state_dict(
     state_dict: dict[str, object], config: Wav2Vec2AsrConfig
 ) -> dict[str, object]:
-    """Return the state dict of a CTC model, from fairseq1's or fairseq2's names.
+    """Return the state dict of a CTC model, from the names of fairseq1, fairseq2 or Transformers.
 
     The masker starts fresh or is dropped as in a decoder model.
     """
     post_norm = config.encoder_config.norm_order == TransformerNormOrder.POST
-    return _fit_masker(rename_fairseq1(unwrap_state_dict(state_dict), post_norm), config)
+    state_dict = from_theirs(unwrap_state_dict(state_dict), config)
+    return _fit_masker(rename_fairseq1(state_dict, post_norm), config)
 
 
 def convert_ssl_state_dict(

@@ -9,6 +9,7 @@ of them for the check, before the model takes memory, then a few at a time.
 
 from __future__ import annotations
 
+import json
 import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
@@ -39,17 +40,21 @@ class FileWeights(dict[str, object]):
 _PASSES: Final = 25
 """In about how many parts the weights of a file are copied, each from a mapping of its own."""
 
+_INDEX: Final = ".safetensors.index.json"
+
 _ZIP_MAGIC: Final = b"PK\x03\x04"
 
 
 def find_checkpoint_file(path: Path) -> Path | None:
-    """Return the one file of a checkpoint; None if it is in several, or not on this machine.
+    """Return the one file of a checkpoint, or the index of several; None if there is none here.
 
-    :param path: a file, or a folder as fairseq2 writes it (``pp_00/tp_00/sdp_00.pt``).
+    :param path: a file, or a folder as fairseq2 writes it (``pp_00/tp_00/sdp_00.pt``), or with
+        ``*.safetensors``; several of them have an index, ``*.safetensors.index.json``.
     """
     if path.is_file():
         return path
-    files = list(path.glob("pp_*/tp_*/sdp_*.pt")) or list(path.glob("*.safetensors"))
+    files = list(path.glob("pp_*/tp_*/sdp_*.pt")) or list(path.glob("*" + _INDEX))
+    files = files or list(path.glob("*.safetensors"))
     return files[0] if len(files) == 1 else None
 
 
@@ -152,7 +157,7 @@ def _group(file: Path, sizes: Mapping[str, int]) -> list[list[str]]:
 
 
 def _is_safetensors(file: Path) -> bool:
-    return file.suffix == ".safetensors"
+    return file.name.endswith((".safetensors", _INDEX))
 
 
 def _can_map(file: Path) -> bool:
@@ -162,8 +167,17 @@ def _can_map(file: Path) -> bool:
 
 
 def _open_safetensors(file: Path) -> dict[str, Tensor]:
+    if file.name.endswith(_INDEX):
+        names = set(json.loads(file.read_text("utf-8"))["weight_map"].values())
+        parts = [_open_safetensors(_beside(file, name)) for name in sorted(names)]
+        return {name: weight for part in parts for name, weight in part.items()}
     with safe_open(file, framework="pt") as stream:
         return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+
+
+def _beside(index: Path, name: str) -> Path:
+    """Return a file that an index names; it lies beside the index, and nowhere else."""
+    return index.parent / Path(name).name
 
 
 def _open_torch(file: Path, mappable: bool) -> object:

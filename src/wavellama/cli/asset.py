@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wavellama.cli.pipeline_options import Subparsers
-from wavellama.errors import UnknownNameError
+from wavellama.errors import OptionError, UnknownNameError
 from wavellama.yaml_files import write_yaml
 
 if TYPE_CHECKING:
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 KINDS: Final = ("model", "tokenizer", "dataset")
 
 _PLAIN: Final = (str, int, float, bool, dict, list)
+
+
+FORMS: Final = ("transformers",)
+"""What ``--to`` may be."""
 
 
 def add_asset_parser(subparsers: Subparsers) -> None:
@@ -32,12 +36,21 @@ def add_asset_parser(subparsers: Subparsers) -> None:
     showing.add_argument("name", metavar="NAME")
     showing.set_defaults(run=show_asset)
     converting = actions.add_parser(
-        "convert", help="rewrite a checkpoint in fairseq2's names, as .pt or .safetensors"
+        "convert", help="rewrite a checkpoint, or a model in the form of another program"
     )
     converting.add_argument(
-        "source", type=Path, metavar="IN", help="a file, a step's checkpoint or a run's directory"
+        "source",
+        metavar="IN",
+        help="a file, a step's checkpoint, a run's directory or a folder of Transformers; with"
+        " --to also a model's name",
     )
-    converting.add_argument("target", type=Path, metavar="OUT", help="FILE.pt or FILE.safetensors")
+    converting.add_argument(
+        "target", nargs="?", type=Path, metavar="OUT", help="FILE.pt or FILE.safetensors"
+    )
+    converting.add_argument(
+        "--out", type=Path, metavar="OUT", help="the same; with --to the folder to write"
+    )
+    converting.add_argument("--to", choices=FORMS, help="the program that is to read the model")
     converting.add_argument(
         "--int8", action="store_true", help="write large weights in 8 bits: a quarter of float32"
     )
@@ -76,11 +89,25 @@ def show_asset(args: argparse.Namespace) -> int:
 
 
 def convert_asset(args: argparse.Namespace) -> int:
-    """Rewrite a checkpoint."""
+    """Rewrite a checkpoint, or a model for another program."""
+    target = args.target or args.out
+    if target is None or (args.target and args.out):
+        raise OptionError("Say once where to write: OUT, or --out OUT.")
+    if args.to is not None:
+        return _export(args, target)
     from wavellama.checkpoints.convert import convert_checkpoint
 
-    count = convert_checkpoint(args.source, args.target, int8=args.int8)
-    print(f"{args.target}: {count} tensors.")
+    count = convert_checkpoint(Path(args.source), target, int8=args.int8)
+    print(f"{target}: {count} tensors.")
+    return 0
+
+
+def _export(args: argparse.Namespace, target: Path) -> int:
+    from wavellama.checkpoints.hub import find_model
+    from wavellama.export.transformers import write_transformers
+
+    for file in write_transformers(find_model(args.source), target):
+        print(file)
     return 0
 
 

@@ -1,0 +1,1 @@
+"""Models in the forms of other programs; imported by the command ``asset convert`` alone."""
