@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from wavellama.cli.main import main
+from wavellama.cli.main import create_parser, main
+
+ROOT = Path(__file__).parents[2]
 
 SERVE = ("serve", "--model", "toy_that_is_not_there")
 
@@ -64,3 +69,16 @@ def test_what_cannot_be_is_one_sentence(
     assert code == 2
     assert words in message
     assert len(message.splitlines()) == 1
+
+
+def test_the_container_copies_what_is_there_and_starts_the_server() -> None:
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    lines = dict(re.findall(r"^(ENTRYPOINT|CMD) (.*)$", text, re.MULTILINE))
+    program, *args = json.loads(lines["ENTRYPOINT"]) + json.loads(lines["CMD"])
+    asked = create_parser().parse_args(args)
+    assert (program, asked.command, asked.host) == ("wavellama", "serve", "0.0.0.0")
+    assert f"EXPOSE {asked.port}\n" in text
+    assert f"127.0.0.1:{asked.port}/health" in text
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE)
+    assert copied
+    assert all((ROOT / name).exists() for name in copied)

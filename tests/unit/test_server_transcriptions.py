@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import Any, TypeAlias
 
 import pysubs2
 import pytest
@@ -220,10 +220,62 @@ def test_options_are_those_of_the_pipeline(client: TestClient, form: Any, option
     assert post(client, talk(), form).json()["text"] == alone(talk(), **options).text
 
 
-def test_an_open_web_ui_sends_file_and_model_alone(client: TestClient) -> None:
-    files = {"file": ("voice.wav", talk(), "audio/wav")}
-    reply = client.post(TRANSCRIPTIONS, data={"model": MODEL}, files=files)
-    assert reply.json()["text"] == alone(talk()).text
+Field: TypeAlias = tuple[str, str]
+
+SUBTITLE_EDIT: list[Field] = [("temperature", "0.20"), ("language", "de")]
+WYOMING: list[Field] = [
+    ("model", MODEL),
+    ("temperature", "0.0"),
+    ("prompt", "Lights."),
+    ("language", "de"),
+]
+EXTRA: Field = ("vad_filter", "False")
+BOTH_TIMES: list[Field] = [("timestamp_granularities[]", name) for name in ("word", "segment")]
+
+REQUESTS: dict[str, list[Field]] = {
+    "Open WebUI": [("model", MODEL)],
+    "SubtitleEdit": [*SUBTITLE_EDIT, ("response_format", "verbose_json"), *BOTH_TIMES],
+    "SubtitleEdit, stream": [*SUBTITLE_EDIT, ("response_format", "json"), ("stream", "true")],
+    "wyoming_openai": [*WYOMING, ("response_format", "json"), EXTRA],
+    "wyoming_openai, stream": [*WYOMING, ("response_format", "json"), EXTRA, ("stream", "true")],
+    "openai_stt_ha": [
+        ("model", MODEL),
+        ("language", "de-DE"),
+        ("prompt", ""),
+        ("temperature", "0"),
+    ],
+}
+"""The fields that programs send before the file, as they are documented to."""
+
+
+def written_form(fields: list[Field], audio: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return the body that such programs write, and its headers."""
+    parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields]
+    head = b'name="file"; filename="audio.wav"\r\nContent-Type: audio/x-wav\r\n\r\n'
+    start = b"--0b3d\r\nContent-Disposition: form-data; "
+    body = b"".join(start + part + b"\r\n" for part in [*parts, head + audio])
+    return body + b"--0b3d--\r\n", {"Content-Type": "multipart/form-data; boundary=0b3d"}
+
+
+@pytest.mark.parametrize("program", REQUESTS)
+def test_programs_find_what_they_read(client: TestClient, program: str) -> None:
+    fields = REQUESTS[program]
+    body, headers = written_form(fields, talk())
+    reply = client.post(TRANSCRIPTIONS, content=body, headers=headers)
+    expected = alone(talk(), lang="deu_Latn" if "language" in dict(fields) else None)
+    if "stream" in dict(fields):
+        *deltas, record = events_of(reply.text)
+        assert "".join(event["delta"] for event in deltas) == expected.text
+    else:
+        record = reply.json()
+        assert record["text"] == expected.text
+    if program.startswith("SubtitleEdit"):
+        found = [(one["start"], one["end"], one["text"]) for one in record["segments"]]
+        assert [text for *_, text in found] == [one.text for one in expected.segments]
+        assert all(0.0 <= start <= end <= 12.0 for start, end, _ in found)
+    if program == "SubtitleEdit":
+        assert [word for word in record["words"] if word["start"] > word["end"]] == []
+        assert " ".join(word["word"] for word in record["words"]).split() == expected.text.split()
 
 
 # What is refused
