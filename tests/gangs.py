@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from threading import Barrier
+from threading import Barrier, BrokenBarrierError
 from typing import TypeVar
 
 from fairseq2.device import CPU
@@ -54,4 +54,8 @@ def run_ranks(size: int, work: Callable[[Gangs], T]) -> list[T]:
             raise
 
     with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(run, range(size)))
+        running = [pool.submit(run, rank) for rank in range(size)]
+    errors = [error for each in running if (error := each.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
+        raise error  # of the thread that failed, not of those that waited for it
+    return [each.result() for each in running]

@@ -25,7 +25,7 @@ def open_order(
     lengths: Sequence[float], options: ReaderOptions = OPTIONS, epoch: int = 0
 ) -> EpochOrder:
     utterances = [Utterance(Path(str(i)), "a", secs) for i, secs in enumerate(lengths)]
-    return EpochOrder(Planner(utterances, options), options, options.seed, epoch)
+    return EpochOrder(Planner(utterances, options), options, None, options.seed, epoch)
 
 
 def draw_lengths(number: int) -> list[float]:

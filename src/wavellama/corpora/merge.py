@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -31,7 +32,8 @@ class Merged(NamedTuple):
 def merge_datasets(datasets: Sequence[Path], out: Path) -> Merged:
     """Write the rows of all data sets to one manifest; the audio stays where it is.
 
-    A row of ``train`` is left out if another data set has its words in any other split.
+    A row of ``train`` is left out if another data set has its words in any other split. A row that
+    names no corpus is of the one that its data set is called.
 
     :raises DataError: a data set has a row that is broken or in no split, or the name of ``out``
         is not one of a manifest.
@@ -57,7 +59,7 @@ def _rows(dataset: Path) -> Iterator[Utterance]:
         for line, row in zip(content.lines, content.utterances, strict=True):
             if row.split is None:
                 raise DataError(f"{path}:{line}: the row is in no split.")
-            yield row
+            yield replace(row, corpus=row.corpus or dataset.stem)
 
 
 def _is_asked(row: Utterance, others: Sequence[set[Said]]) -> bool:

@@ -1,11 +1,11 @@
 """Manifests: tables of utterances, as TSV or as JSON lines.
 
 TSV has a header with the columns ``audio``, ``duration`` and ``text``, and optionally ``offset``,
-``lang``, ``speaker``, ``split``, ``words``, ``audio_track`` and ``channel``; nothing is quoted or
-escaped. JSON lines have the same keys; ``audio_filepath`` and ``language``, as NeMo writes them,
-are understood, too. Times are in seconds, and a relative audio path starts at the manifest's
-folder. ``words`` is a list of mappings with ``text``, ``start``, ``end`` and perhaps ``score``; in
-TSV it is written as JSON.
+``lang``, ``speaker``, ``split``, ``corpus``, ``words``, ``audio_track`` and ``channel``; nothing is
+quoted or escaped. JSON lines have the same keys; ``audio_filepath`` and ``language``, as NeMo
+writes them, are understood, too. Times are in seconds, and a relative audio path starts at the
+manifest's folder. ``words`` is a list of mappings with ``text``, ``start``, ``end`` and perhaps
+``score``; in TSV it is written as JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from wavellama.text.languages import is_code, language_table
 SOUND: Final = ("audio_track", "channel")
 """The columns that say which sound of a file is read, as the options of the same names do."""
 
-_FACTS: Final = ("audio", "offset", "duration", "text", "lang", "speaker", "split", "words")
+_NAMES: Final = ("lang", "speaker", "split", "corpus")
+
+_FACTS: Final = ("audio", "offset", "duration", "text", *_NAMES, "words")
 
 COLUMNS: Final = (*_FACTS, *SOUND)
 """The columns, in the order in which they are written."""
@@ -245,6 +247,7 @@ def _to_utterance(row: Row, folder: Path, default_split: str | None) -> Utteranc
         offset=_seconds(row, "offset"),
         speaker=_optional(row, "speaker"),
         split=_optional(row, "split") or default_split,
+        corpus=_optional(row, "corpus"),
         words=parse_words(row.get("words"), text, duration),
         selection=select_sound(*(_optional(row, key) for key in SOUND)),
     )

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import torch
 
+from wavellama.data.mixing import Mixture
 from wavellama.data.plan import Plan, Planner, ReaderOptions
 from wavellama.units import seconds_to_samples
 
@@ -41,13 +42,26 @@ class Position(NamedTuple):
 class EpochOrder:
     """The batches of an epoch, planned window by window."""
 
-    def __init__(self, planner: Planner, options: ReaderOptions, seed: int, epoch: int) -> None:
-        """:param epoch: its number; the first one is 0."""
+    def __init__(
+        self,
+        planner: Planner,
+        options: ReaderOptions,
+        mixture: Mixture | None,
+        seed: int,
+        epoch: int,
+    ) -> None:
+        """
+        :param mixture: what says how often a row is read; None: once.
+        :param epoch: its number; the first one is 0.
+        """
         self._planner, self._options, self._key = planner, options, f"{seed}:{epoch}"
-        self._rows = torch.arange(planner.num_utterances)
-        if options.shuffle:
-            generator = torch.Generator().manual_seed(random.Random(self._key).getrandbits(63))
+        generator = torch.Generator().manual_seed(random.Random(self._key).getrandbits(63))
+        if mixture is not None:
+            self._rows = mixture.draw_rows(generator)
+        elif options.shuffle:
             self._rows = torch.randperm(planner.num_utterances, generator=generator)
+        else:
+            self._rows = torch.arange(planner.num_utterances)
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -56,7 +70,7 @@ class EpochOrder:
         return (
             *(self._planner.num_utterances, self._planner.audio_secs),
             *(options.batch_audio_secs, options.max_audio_secs, options.num_examples),
-            *(options.speeds, options.concat_p, options.shuffle),
+            *(options.speeds, options.concat_p, options.shuffle, options.betas),
         )
 
     def iter_from(self, position: Position) -> Iterator[tuple[Position, PlannedBatch]]:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from fairseq2.datasets import SyncMode
 
+from wavellama.data.mixing import Betas
 from wavellama.data.utterance import Utterance
 from wavellama.errors import DataError
 from wavellama.text.languages import LanguageTable
@@ -42,6 +43,9 @@ class ReaderOptions:
 
     seed: int = 2
     """The seed of that order."""
+
+    betas: Betas | None = None
+    """How corpora and languages are mixed; None: an epoch has every row once."""
 
     speeds: tuple[float, ...] = ()
     """Speeds to draw from in training; none: the audio as it is."""

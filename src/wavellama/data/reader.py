@@ -21,6 +21,7 @@ from wavellama.audio.load import change_speed, normalize
 from wavellama.batch import Example
 from wavellama.data.collate import Row, collate, join_words
 from wavellama.data.failures import Failures
+from wavellama.data.mixing import Mixture
 from wavellama.data.order import EpochOrder, PlannedBatch, Position, share_rows
 from wavellama.data.plan import Plan, Planner, ReaderOptions
 from wavellama.data.utterance import Utterance
@@ -284,4 +285,6 @@ def create_batch_reader(
     """Return a reader of batches; its state resumes exactly where it was saved."""
     planner = Planner(utterances, options)
     loader = BatchLoader(read_audio, utterances, tokenizer, options)
-    return EpochReader(partial(EpochOrder, planner, options), loader, gangs.dp, options)
+    mixture = Mixture(utterances, options.betas) if options.betas is not None else None
+    open_epoch = partial(EpochOrder, planner, options, mixture)
+    return EpochReader(open_epoch, loader, gangs.dp, options)

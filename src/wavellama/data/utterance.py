@@ -43,6 +43,9 @@ class Utterance:
     words: tuple[AlignedWord, ...] | None = None
     """Its words with their times, which spell the text; None: they are not known."""
 
+    corpus: str | None = None
+    """The collection it comes from, if several are mixed."""
+
     selection: Selection = EVERYTHING
     """Which track and which channel of the file is read."""
 

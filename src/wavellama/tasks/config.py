@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from fairseq2.runtime.dependency import DependencyResolver
 from typing_extensions import override
 
 from wavellama.data.manifest_dataset import MANIFEST_ASR_FAMILY
+from wavellama.data.mixing import Betas
 from wavellama.data.parquet.dataset import PARQUET_ASR_FAMILY
 from wavellama.data.parquet.files import holds_parquet
 from wavellama.data.plan import ExampleSource, ReaderOptions
@@ -67,6 +69,12 @@ class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
     batch_audio_secs: float = 40.0
     """The most audio in a batch in seconds, padding included."""
 
+    beta_corpus: float | None = None
+    """Train: 1 reads corpora by their hours, 0 all alike (the exponent of ``data.mixing``)."""
+
+    beta_language: float | None = None
+    """Train: the same of the languages of a corpus; neither given: every row once per epoch."""
+
     examples_from: str = "language"
     """Whether the context examples of ZERO_SHOT models share the ``speaker`` or the ``language``
     of the utterance; they are drawn from the same split."""
@@ -101,6 +109,17 @@ class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
                 f"`batch_audio_secs` ({self.batch_audio_secs:g}) must be at least `max_audio_secs`"
                 f" ({self.max_audio_secs:g}), or the longest utterance fits no batch."
             )
+
+        for name in ("beta_corpus", "beta_language"):
+            if not 0.0 <= (getattr(self, name) or 0.0) < math.inf:
+                yield f"`{name}` must be at least 0: {getattr(self, name):g}."
+
+    @property
+    def betas(self) -> Betas | None:
+        """How corpora and languages are mixed in training, if they are."""
+        if self.beta_corpus is None and self.beta_language is None:
+            return None
+        return Betas(corpus=self.beta_corpus, language=self.beta_language)
 
     def find_unnamed(self) -> Iterator[str]:
         """Yield a fault if the section names no data set."""

@@ -105,6 +105,7 @@ def _open_splits(
         train_options,
         shuffle=True,
         seed=config.common.seed,
+        betas=section.betas,
         speeds=tuple(config.augment.speeds),
         concat_p=config.augment.concat_p,
         num_accumulate=config.trainer.grad_accumulation.num_batches,

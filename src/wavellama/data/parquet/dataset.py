@@ -134,6 +134,7 @@ class ParquetDataset(AsrDataset):
             lang=index.names["lang"][index.lang[place]] or None,
             speaker=speaker,
             split=index.names["split"][index.split[place]],
+            corpus=index.names["corpus"][index.corpus[place]] or None,
             words=parse_words(words, text, duration),
             group=group,
             row=row,
