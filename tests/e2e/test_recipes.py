@@ -46,6 +46,16 @@ def test_training_starts_from_a_trained_model(trained: Path, tmp_path: Path, how
     assert abs(loss - last["NLL Loss"]) < abs(loss - first["NLL Loss"])
 
 
+def test_languages_are_mixed_in_training(tmp_path: Path) -> None:
+    command = ("recipe", "asr", "train", "toy_train", "--output-dir", tmp_path, "--no-rich")
+    result = run_forked(*command, "--config", "dataset.beta_language=0", "regime.num_steps=1")
+    assert result.returncode == 0, result.stderr
+    assert "(none) ita_Latn: 50.00% of its rows (by the formula 50.00%)" in result.stderr
+    result = run_forked(*command, "--config", "dataset.beta_corpus=0.5")
+    assert result.returncode == 1
+    assert last_line(result).startswith("error: `beta_corpus` mixes the data by their corpus, but")
+
+
 def test_a_ctc_head_is_trained_validated_and_evaluated(tmp_path: Path) -> None:
     out = tmp_path / "ctc"
     result = run_forked(

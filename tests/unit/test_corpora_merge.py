@@ -54,6 +54,16 @@ def test_audio_is_found_from_the_manifest(datasets: list[Path]) -> None:
     assert read_manifest(out).utterances[0].audio == datasets[0] / "1.flac"
 
 
+def test_rows_are_of_the_corpus_that_they_come_from(datasets: list[Path]) -> None:
+    out = datasets[0].parent / "all.tsv"
+    merge_datasets(datasets, out)
+    corpora = [row.corpus for row in read_manifest(out).utterances]
+    assert corpora == [row.audio.parent.name for row in read_manifest(out).utterances]
+    again = datasets[0].parent / "again.tsv"
+    merge_datasets([out], again)
+    assert [row.corpus for row in read_manifest(again).utterances] == corpora, "they keep it"
+
+
 def test_the_command_says_what_it_did(
     datasets: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ from wavellama.data.check import check_dataset
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.manifest import read_manifest, write_manifest
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
+from wavellama.data.mixing import Betas, Mixture, Part
 from wavellama.data.parquet import pack as packing
 from wavellama.data.parquet.columns import Columns
 from wavellama.data.parquet.dataset import ParquetDataset, ParquetDatasetConfig
@@ -284,3 +285,11 @@ def test_a_manifest_with_parquet_files_below_stays_a_manifest(manifest: Path, hu
     assert len(check_dataset(manifest).utterances) == len(
         read_manifest(manifest / "manifest.tsv").utterances
     )
+
+
+def test_rows_name_the_corpus_that_they_are_mixed_by(packed: ParquetDataset) -> None:
+    rows = packed.utterances("train")
+    assert {row.corpus for row in rows} == {"mine"}
+    mixture = Mixture(rows, Betas(corpus=0.5, language=0.0))
+    assert set(mixture.shares) == {Part("mine", "eng_Latn"), Part("mine", "ita_Latn")}
+    assert list(mixture.shares.values()) == pytest.approx([0.5, 0.5])

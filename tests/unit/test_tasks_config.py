@@ -9,6 +9,7 @@ import pytest
 from fairseq2.recipe.config import GangSection, ModelSection, RegimeSection, TokenizerSection
 from fairseq2.utils.validation import StandardObjectValidator, ValidationError
 
+from wavellama.data.mixing import Betas
 from wavellama.model.loss import Objective
 from wavellama.model.spectral import SpectralAugment
 from wavellama.tasks.config import AsrDatasetSection, AugmentSection, FreezeSection, TrainConfig
@@ -144,3 +145,17 @@ def test_a_frozen_encoder_leaves_the_ctc_head_nothing_to_train() -> None:
         freeze=FreezeSection(encoder_steps=2),
     )
     assert "`freeze.encoder_steps` must be 0: 2" in complaint(config)
+
+
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
+@pytest.mark.parametrize("name", ["beta_corpus", "beta_language"])
+def test_the_ranges_of_mixing(name: str, value: float) -> None:
+    config = toy_config()
+    setattr(config.dataset, name, value)
+    assert f"`{name}` must be at least 0: {value:g}" in complaint(config)
+
+
+def test_data_are_mixed_where_an_exponent_is_given() -> None:
+    assert AsrDatasetSection().betas is None
+    assert AsrDatasetSection(beta_language=0.0).betas == Betas(language=0.0)
+    assert AsrDatasetSection(beta_corpus=0.5).betas == Betas(corpus=0.5)

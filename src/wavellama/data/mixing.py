@@ -62,14 +62,30 @@ class Mixture:
         self.shares = compute_shares(self._secs, betas)
         self.num_draws = count_draws(self.shares, len(utterances))
         """How many rows an epoch has of each part."""
-        for kind, beta, unnamed in (
-            ("corpus", betas.corpus, [p for p in rows if p.corpus == NOT_NAMED]),
-            ("language", betas.language, [p for p in rows if p.lang == NOT_NAMED]),
-        ):
-            if unnamed and beta is not None:
-                indices = [index for part in unnamed for index in rows[part]]
-                _tell_unnamed(kind, [utterances[index] for index in indices], len(utterances))
+        for kind, beta, column in (("corpus", betas.corpus, 0), ("language", betas.language, 1)):
+            if beta is not None:
+                self._tell_unnamed(kind, column, utterances)
         _log.info("%s", "\n".join(self._describe()))
+
+    def _tell_unnamed(self, kind: str, column: int, utterances: Sequence[Utterance]) -> None:
+        """Name the rows that have no weight of their own.
+
+        :param column: where a part says what this is about.
+        :raises DataError: that are all of them.
+        """
+        unnamed = [own for part, own in self._rows.items() if part[column] == NOT_NAMED]
+        number = sum(map(len, unnamed))
+        if number == len(utterances):
+            hint = " Manifests do so in the column `corpus`." if kind == "corpus" else ""
+            raise DataError(
+                f"`beta_{kind}` mixes the data by their {kind}, but no row names one.{hint}"
+            )
+        if number > 0:
+            _log.warning(
+                "%d of %d rows name no %s, such as %s; they are mixed as a %s of their own, %s.",
+                *(number, len(utterances), kind, utterances[int(unnamed[0][0])].audio),
+                *(kind, NOT_NAMED),
+            )
 
     def draw_rows(self, generator: Generator) -> Tensor:
         """Return the rows of an epoch in their order: each part comes at regular intervals."""
@@ -136,19 +152,3 @@ def count_draws(shares: Mapping[Part, float], total: int) -> dict[Part, int]:
     for _ in range(-missing):
         counts[max(counts, key=lambda part: counts[part])] -= 1
     return counts
-
-
-def _tell_unnamed(kind: str, unnamed: Sequence[Utterance], num_rows: int) -> None:
-    """Name the rows that have no weight of their own.
-
-    :raises DataError: that are all of them.
-    """
-    if len(unnamed) == num_rows:
-        raise DataError(
-            f"`beta_{kind}` mixes the data by their {kind}, but no row names one."
-            + (" Manifests do so in the column `corpus`." if kind == "corpus" else "")
-        )
-    _log.warning(
-        "%d of %d rows name no %s, such as %s; they are mixed as a %s of their own, %s.",
-        *(len(unnamed), num_rows, kind, unnamed[0].audio, kind, NOT_NAMED),
-    )
