@@ -120,12 +120,9 @@ class ModelSource:
         return load_tokenizer(self.run.tokenizer)
 
     def read_confidence(self) -> Confidence:
-        """Return how the confidence of the model's words is calibrated.
+        """Return how the confidence of the model's words is calibrated; not at all, if nobody has.
 
-        It is stored in a run's ``confidence.json``, or in the card's field ``confidence``; a model
-        without either has the confidence of no calibration.
-
-        :raises ConfigError: what is stored is no calibration.
+        :raises ConfigError: a run's ``confidence.json``, or a card's field ``confidence``, is none.
         """
         if self.run is not None:
             return read_confidence(self.run.folder / CONFIDENCE_FILE)

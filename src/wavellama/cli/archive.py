@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from wavellama.cli.pipeline_options import (
+    Subparsers,
     add_language_options,
     add_machine_options,
     add_model_options,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from wavellama.archive.job import ArchiveJob
     from wavellama.archive.worker import Transcribe
     from wavellama.transcript.types import Transcript
-
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _FILES: Final = ("examples", "lm", "aligner", "draft_model", "model")
 """Options that may be paths, which mean the same wherever a worker is started."""

@@ -110,8 +110,7 @@ class HeadChoice:
     """Keeps the attention of those heads whose best path through the audio is likeliest."""
 
     def __init__(self, audio: Tensor, num_tokens: int) -> None:
-        """
-        :param audio: the positions of the clip. *Shape:* (T').
+        """:param audio: the positions of the clip. *Shape:* (T').
         :param num_tokens: U; the tokens are the last positions.
         """
         self.audio, self._num_tokens = audio, num_tokens

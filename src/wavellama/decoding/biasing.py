@@ -35,9 +35,8 @@ NO_BIAS: Final = Bias()
 
 
 def script_constraint(tokenizer: Tokenizer, script: str) -> Constraint:
-    """Return the constraint that all letters and marks are of one script.
+    """Return the constraint that all letters and marks are of one script, such as ``Latn``.
 
-    :param script: an ISO 15924 code such as ``Latn``.
     :raises ConfigError: the script is not known, or the tokenizer has no letter of it.
     """
     check_script(script)

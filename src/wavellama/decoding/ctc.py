@@ -84,10 +84,7 @@ def collapse(path: Tensor) -> list[int]:
 def ctc_scorers(
     model: Wav2Vec2LlamaModel, prompt: EmbeddedPrompt, weight: float
 ) -> list[WeightedScorer]:
-    """Return the model's CTC head as a scorer; none at weight 0, or where there is no head.
-
-    :param weight: the head's share of the joint score.
-    """
+    """Return the model's CTC head as a scorer; none at weight 0, or where there is no head."""
     if weight == 0.0:
         return []
     if model.ctc_head is None:

@@ -43,11 +43,7 @@ class ExampleReader:
         self._last: tuple[Sequence[Example], str | None, SharedPrefix] | None = None
 
     def read(self, examples: Sequence[Example], lang: str | None = None) -> SharedPrefix:
-        """Return what a model reads before the audio.
-
-        :raises BatchError: the model reads no examples, or another number of them.
-        :raises UnknownLanguageError: the language's code is not in the model's table.
-        """
+        """Return what a model reads before the audio (see ``read_examples``)."""
         last = self._last
         if last is not None and last[0] is examples and last[1] == lang:
             return last[2]

@@ -39,10 +39,7 @@ class _Speller:
         self._anchor = next((text.strip() for text in self._texts if text.strip().isalpha()), "")
 
     def spell(self, hotword: str) -> list[tuple[int, ...]]:
-        """Return all spellings, at the beginning of a text and within it.
-
-        :raises ConfigError: the tokenizer cannot write it.
-        """
+        """Return all spellings, at the beginning of a text and within it."""
         hotword = " ".join(hotword.split())
         if not hotword:
             raise ConfigError("A hotword is empty.")
