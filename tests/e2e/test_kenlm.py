@@ -15,7 +15,7 @@ from tests.unit.test_search_ngram import ARPA, ArpaModel
 from wavellama import TranscribeOptions, Wav2Vec2LlamaBeamSearchConfig, generate
 from wavellama.decoding.lm_bias import load_lm
 from wavellama.errors import ConfigError
-from wavellama.pipeline.recogniser import create_bias
+from wavellama.pipeline.biasing import create_bias
 from wavellama.search.ngram import WordModel
 
 pytestmark = pytest.mark.slow

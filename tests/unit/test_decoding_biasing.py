@@ -30,7 +30,7 @@ from wavellama.decoding.lm_bias import lm_pieces, load_lm
 from wavellama.decoding.streaming import StreamDecoder
 from wavellama.decoding.token_texts import token_texts
 from wavellama.errors import ConfigError
-from wavellama.pipeline.recogniser import create_bias
+from wavellama.pipeline.biasing import create_bias
 from wavellama.search.beam import BeamSearch, Row, SearchOptions
 from wavellama.search.biasing import HotwordScorer
 from wavellama.search.constraints import AllowedTokens

@@ -35,7 +35,7 @@ class SearchExtras(TypedDict, total=False):
     ``search.constraints.AllowedTokens``."""
 
     bias: Bias
-    """Hotwords, a language model and a script, made by ``pipeline.recogniser.create_bias``."""
+    """Hotwords, a language model and a script, made by ``pipeline.biasing.create_bias``."""
 
     prefix: SharedPrefix
     """Context examples that all rows share, made by ``decoding.examples.read_examples``; those of

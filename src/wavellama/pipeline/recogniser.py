@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar, final
 
 import torch
@@ -19,23 +18,20 @@ from torch.nn import Module
 
 from wavellama.batch import AsrBatch
 from wavellama.checkpoints.hub import load_model
-from wavellama.decoding.biasing import Bias, script_constraint
+from wavellama.decoding.biasing import Bias
 from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
 from wavellama.decoding.examples import ExampleReader
 from wavellama.decoding.generate import SearchExtras, generate
-from wavellama.decoding.hotword_bias import hotword_scorers
 from wavellama.decoding.language import LanguageScores, detect_languages
-from wavellama.decoding.lm_bias import lm_scorers
 from wavellama.decoding.streaming import StreamState, decode_segments, start_stream
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
 from wavellama.model.inputs import pad
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.pipeline.biasing import create_bias
 from wavellama.pipeline.checks import check_options
 from wavellama.pipeline.jobs import Clip, StreamClip
 from wavellama.pipeline.options import Normalization, TranscribeOptions
-from wavellama.search.constraints import Constraint
-from wavellama.search.scorers import ScorerFactory
 from wavellama.search.types import Hypothesis
 
 SpeechModel: TypeAlias = Wav2Vec2LlamaModel | Wav2Vec2AsrModel
@@ -90,22 +86,6 @@ def create_recogniser(
     if model.syntax.is_streaming:
         return StreamRecogniser(model, options, bias)
     return LlamaRecogniser(model, options, bias, _load_draft_model(model, options))
-
-
-def create_bias(tokenizer: Tokenizer, options: TranscribeOptions) -> Bias:
-    """Return what the options ask for; what has no weight is left out.
-
-    :raises ConfigError: the tokenizer cannot write a hotword or the script; the language model
-        cannot be loaded.
-    """
-    constraints, factories = list[Constraint](), list[ScorerFactory]()
-    if options.script is not None:
-        constraints.append(script_constraint(tokenizer, options.script))
-    if options.hotwords and options.hotword_weight > 0.0:
-        factories.append(hotword_scorers(tokenizer, options.hotwords, options.hotword_weight))
-    if options.lm is not None and options.lm_weight > 0.0:
-        factories.append(lm_scorers(tokenizer, Path(options.lm), options.lm_weight))
-    return Bias(tuple(constraints), tuple(factories))
 
 
 def check_lang(model: SpeechModel, code: str | None) -> str | None:
