@@ -32,6 +32,7 @@ from typing import Any, Final
 import httpx2
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from wavellama.audio.load import load_audio
 from wavellama.units import SAMPLE_RATE
@@ -66,10 +67,15 @@ class Counts:
     num_failed: int = 0
 
 
+def read_speech() -> NDArray[np.float32]:
+    """Return the packaged corpus, joined. (T)."""
+    folder = Path(str(files("wavellama.assets") / "corpora/mini/audio"))
+    return np.concatenate([load_audio(path).numpy() for path in sorted(folder.rglob("*.ogg"))])
+
+
 def make_clips(count: int, secs: float | None) -> list[Clip]:
     """Return clips of recorded speech, their lengths spread evenly on a scale of powers."""
-    folder = Path(str(files("wavellama.assets") / "corpora/mini/audio"))
-    speech = np.concatenate([load_audio(path).numpy() for path in sorted(folder.rglob("*.ogg"))])
+    speech = read_speech()
     low, high = np.log(LENGTHS)
     lengths = np.exp(np.linspace(low, high, count)) if secs is None else [secs] * count
     draw = Random(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tests.fakes import LID, SMALL, Utterances, arch_config, create_model, make_waveforms, merge
 from wavellama import Wav2Vec2LlamaModel
+from wavellama.search.running import SearchRun
+from wavellama.search.types import Hypothesis
 
 LANGS: Sequence[str | None] = ["eng_Latn", "SPA_latn", "deu_Latn", None]
 
@@ -101,3 +103,29 @@ def orders(draw: st.DrawFn, rows: Utterances) -> list[int]:
 def assert_rows_close(actual: torch.Tensor, expected: torch.Tensor, atol: float = 1e-9) -> None:
     """Compare two tensors of the same shape."""
     torch.testing.assert_close(actual, expected, atol=atol, rtol=0)
+
+
+def search_joined(
+    starts: Sequence[Callable[[], SearchRun[Any]]], delays: Sequence[int]
+) -> list[list[Hypothesis]]:
+    """Begin one search after another, each so many steps after the one before, and let it join the
+    rows that have not ended; return the hypotheses of all rows.
+    """
+    run, begun = starts[0](), 0
+    results: dict[int, list[Hypothesis]] = {}
+
+    def step() -> None:
+        results.update({begun + number: found for number, found in run.step().items()})
+
+    for start, delay in zip(starts[1:], delays, strict=True):
+        for _ in range(delay):
+            if run.rows:
+                step()
+        if run.rows:
+            run.join(start())
+        else:
+            begun += run.num_begun
+            run = start()
+    while run.rows:
+        step()
+    return [results[number] for number in range(begun + run.num_begun)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.fakes import arch_config, create_model, merge
-from tests.property.strategies import VOCAB_SIZE, Sizes, sizes
+from tests.property.strategies import VOCAB_SIZE, Sizes, search_joined, sizes
 from wavellama import Hypothesis, Wav2Vec2LlamaModel
 from wavellama.decoding.engine_view import find_engine
 from wavellama.decoding.step_decoder import ModuleStepDecoder
-from wavellama.engine import EngineStepDecoder, EngineVerifier, KeyValueCache
+from wavellama.engine import Engine, EngineStepDecoder, EngineVerifier, KeyValueCache
 from wavellama.search.beam import BeamSearch, SearchOptions
 from wavellama.search.greedy import GreedySearch
 from wavellama.search.types import StepDecoder
@@ -35,12 +36,16 @@ def create_prompts(model: Wav2Vec2LlamaModel, lens: list[int], seed: int) -> lis
     return [torch.randn(n, width, generator=generator, dtype=torch.float64) for n in lens]
 
 
+def engine_of(model: Wav2Vec2LlamaModel) -> Engine:
+    engine = find_engine(model)
+    assert engine is not None
+    return engine
+
+
 def open_engine(
     model: Wav2Vec2LlamaModel, prompts: list[Tensor], *, keeps_width: bool = False
 ) -> EngineStepDecoder:
-    engine = find_engine(model)
-    assert engine is not None
-    return EngineStepDecoder(engine, prompts, keeps_width=keeps_width)
+    return EngineStepDecoder(engine_of(model), prompts, keeps_width=keeps_width)
 
 
 def search(decoder: StepDecoder, beam_size: int, max_lens: list[int]) -> list[list[Hypothesis]]:
@@ -78,6 +83,26 @@ def test_searches_equal_those_over_the_modules(
     shuffled = open_engine(model, [prompts[i] for i in order])
     results = search(shuffled, beam_size, [max_lens[i] for i in order])
     assert_same(results, [expected[i] for i in order])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), sizes(), st.lists(lens_of_short_rows, min_size=2, max_size=4), st.integers(1, 4))
+@torch.no_grad()
+def test_batches_that_join_find_what_they_find_alone(
+    data: st.DataObject, shape: Sizes, batches: list[list[int]], beam_size: int
+) -> None:
+    model = long_model(shape)
+    kind = GreedySearch(EOS) if beam_size == 1 else BeamSearch(SearchOptions(beam_size, EOS))
+    steps_ahead = data.draw(st.sampled_from([1, 3]))
+    engine, starts, expected = engine_of(model), [], []
+    for place, lens in enumerate(batches):
+        prompts = create_prompts(model, lens, place)
+        max_lens = [data.draw(st.integers(1, 12)) for _ in lens]
+        decoder = EngineStepDecoder(engine, prompts, steps_ahead=steps_ahead)
+        starts.append(partial(kind.start, decoder, max_lens))
+        expected += kind.run(EngineStepDecoder(engine, prompts), max_lens)
+    delays = [data.draw(st.integers(0, 8)) for _ in batches[1:]]
+    assert_same(search_joined(starts, delays), expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -124,9 +149,7 @@ def test_tokens_read_together_equal_tokens_read_one_by_one(
     limit = max(lens) + data.draw(st.integers(1, 24))  # where the table of positions ends
     model = long_model(shape, limit)
     prompts = create_prompts(model, lens, shape.seed)
-    engine = find_engine(model)
-    assert engine is not None
-    verifier = EngineVerifier(engine, prompts)
+    verifier = EngineVerifier(engine_of(model), prompts)
     verifier.prefill()
     texts: list[list[int]] = [[] for _ in lens]
     rows = list(range(len(lens)))

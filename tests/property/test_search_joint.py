@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from tests.fakes import EOS, LogProbs, TableDecoder, enumerate_paths, prefix_row
 from tests.fakes_ctc import BLANK, joint_row, next_log_prob, random_frames, text_probs
+from tests.property.strategies import search_joined
 from tests.property.textbook import beam_of, naive_beam
-from wavellama.search.beam import BeamSearch, SearchOptions
+from wavellama.search.beam import BeamRun, BeamSearch, SearchOptions
 from wavellama.search.biasing import HotwordScorer, HotwordTree, Joints
 from wavellama.search.constraints import AllowedTokens, BannedTokens, Constraint, ForcedPrefix
 from wavellama.search.ctc_prefix import CtcPrefixScorer
@@ -198,6 +200,7 @@ CONSTRAINTS: st.SearchStrategy[Constraint] = st.one_of(
     st.lists(TEXTS, min_size=1, max_size=3),
     CONSTRAINTS,
     st.integers(1, 5),
+    st.lists(st.integers(0, 6), min_size=4, max_size=4),
 )
 def test_rows_do_not_meet_whatever_steers_them(
     rows: list[tuple[LogProbs, Tensor, int]],
@@ -205,23 +208,34 @@ def test_rows_do_not_meet_whatever_steers_them(
     hotwords: list[list[int]],
     constraint: Constraint,
     beam_size: int,
+    delays: list[int],
 ) -> None:
-    """CTC, hotwords and a constraint together; rows may have fewer frames than forced tokens."""
+    """Rows that begin together, and rows that join others that have begun before.
+
+    CTC, hotwords and a constraint together; rows may have fewer frames than forced tokens.
+    """
     tree = HotwordTree(hotwords, JOINTS)
     options = SearchOptions(beam_size, EOS, constraints=[constraint])
 
-    def search(places: range) -> list[list[Hypothesis]]:
-        decoders, frames, max_lens = zip(*[rows[place] for place in places], strict=True)
+    def start(rows: list[tuple[LogProbs, Tensor, int]]) -> BeamRun:
+        decoders, frames, max_lens = zip(*rows, strict=True)
         scorers = [
             WeightedScorer(CtcPrefixScorer(frames, BLANK, EOS), weight),
-            WeightedScorer(HotwordScorer(tree, len(places)), 1.5, is_additive=True),
+            WeightedScorer(HotwordScorer(tree, len(rows)), 1.5, is_additive=True),
         ]
-        return BeamSearch(options, scorers=scorers).run(TableDecoder(decoders), max_lens)
+        return BeamSearch(options, scorers=scorers).start(TableDecoder(decoders), max_lens)
 
-    together = search(range(len(rows)))
-    for place, hypotheses in enumerate(together):
-        (alone,) = search(range(place, place + 1))
-        assert [beam_of(h) for h in hypotheses] == [beam_of(h) for h in alone]
-        for actual, expected in zip(hypotheses, alone, strict=True):
-            assert actual.score == pytest.approx(expected.score, abs=1e-9)
-            assert actual.token_logprobs == pytest.approx(expected.token_logprobs, abs=1e-9)
+    alone = [start([row]).finish()[0] for row in rows]
+    assert_alike(start(rows).finish(), alone)
+    starts = [partial(start, rows[:1]), *(partial(start, [row, row]) for row in rows[1:])]
+    joined = search_joined(starts, delays[1 : len(starts)])
+    assert_alike([*joined[:1], *joined[1::2]], alone)
+    assert_alike(joined[2::2], alone[1:])
+
+
+def assert_alike(actual: list[list[Hypothesis]], expected: list[list[Hypothesis]]) -> None:
+    for row, expected_row in zip(actual, expected, strict=True):
+        assert [beam_of(h) for h in row] == [beam_of(h) for h in expected_row]
+        for one, other in zip(row, expected_row, strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-9)
+            assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-9)

@@ -143,10 +143,11 @@ class Questions(TorchFunctionMode):
 
 
 class Traffic(TorchDispatchMode):
-    """Counts numbers that the host asks for, and tensors that it sends."""
+    """Counts numbers that the host asks for, tensors that it sends, and scores of tokens."""
 
     asked = 0
     sent = 0
+    scored = 0
 
     @override
     def __torch_dispatch__(
@@ -159,6 +160,7 @@ class Traffic(TorchDispatchMode):
         name = func.overloadpacket.__name__
         self.asked += name in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique")
         self.sent += name == "lift_fresh"
+        self.scored += name == "_log_softmax"
         return func(*args, **kwargs or {})
 
 
@@ -179,6 +181,24 @@ def test_the_host_asks_for_nothing_while_the_cache_has_room(num_hyps: int) -> No
         num_asked += traffic.asked
     assert 0 < num_asked < num_steps / 4
     assert decoder.cache.num_places == 128
+
+
+def test_decoders_that_step_together_read_the_weights_once() -> None:
+    model = create_decoder()
+    alone, joined = ([start(model, n) for n in (7, 3, 90)] for _ in range(2))
+    tokens = [[3], [4], [5]]
+    expected = [decoder.step(own) for decoder, own in zip(alone, tokens, strict=True)]
+    with Traffic() as traffic:  # type: ignore[no-untyped-call]
+        log_probs = joined[0].step_together(joined, tokens)
+    torch.testing.assert_close(log_probs, expected, rtol=0, atol=1e-12)
+    assert traffic.scored == 1
+    assert [decoder.cache.num_places for decoder in joined] == [64, 64, 128]
+
+
+def test_decoders_of_two_models_do_not_step_together() -> None:
+    one, other = (start(create_decoder(), 7) for _ in range(2))
+    with pytest.raises(ValueError, match="several engines"):
+        one.step_together([one, other], [[3], [3]])
 
 
 EOS = 2

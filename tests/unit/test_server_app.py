@@ -19,7 +19,7 @@ from tests.servers import MODEL, TRANSCRIPTIONS, clip, events_of, serving, share
 from tests.unit.test_server_transcriptions import INVALID, error_of, post, sum_of
 from wavellama.errors import ConfigError
 from wavellama.pipeline.options import TranscribeOptions
-from wavellama.pipeline.scribes import ClipScribe
+from wavellama.pipeline.scribes import ClipScribe, ClipWriting
 from wavellama.server.state import ServerConfig
 
 KEY = "s3cret-\u00e4"
@@ -171,15 +171,15 @@ def test_limits_of_nothing_are_refused(limits: Any) -> None:
 @contextmanager
 def held_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Event, Event, list[int]]]:
     """Let the model wait: yields what it sets when it is asked, what frees it, and its batches."""
-    write, busy, free, sizes = ClipScribe.write, Event(), Event(), list[int]()
+    start, busy, free, sizes = ClipScribe.start, Event(), Event(), list[int]()
 
-    def held(scribe: ClipScribe, rows: list[Any]) -> list[Any]:
+    def held(scribe: ClipScribe, rows: list[Any]) -> ClipWriting | None:
         busy.set()
         assert free.wait(60)
         sizes.append(len(rows))
-        return write(scribe, rows)
+        return start(scribe, rows)
 
-    monkeypatch.setattr(ClipScribe, "write", held)
+    monkeypatch.setattr(ClipScribe, "start", held)
     try:
         yield busy, free, sizes
     finally:
@@ -208,7 +208,7 @@ def test_a_bug_is_an_error_without_a_stack_trace(monkeypatch: pytest.MonkeyPatch
     def bug(*_: Any) -> Any:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr(ClipScribe, "write", bug)
+    monkeypatch.setattr(ClipScribe, "start", bug)
     with serving() as client:
         for form in ({}, {"stream": "true"}):
             reply = post(client, form=form)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from threading import Event, current_thread
 from time import sleep
 
@@ -11,7 +12,7 @@ import pytest
 
 from wavellama.pipeline.attempts import Fault
 from wavellama.pipeline.scribes import Written
-from wavellama.server.scheduler import Batch, Client, ClientGoneError, Scheduler
+from wavellama.server.scheduler import BATCHES, Batch, Client, ClientGoneError, Scheduler
 from wavellama.units import SAMPLE_RATE
 
 
@@ -170,3 +171,156 @@ def test_closing_tells_all_who_wait(scheduler: Scheduler, crowd: Crowd) -> None:
         closing.result(10)
     with pytest.raises(ClientGoneError):
         scheduler.write(Client("a"), crowd.scribe, ["later"], [1])
+
+
+# Pieces that join the ones that are being written
+
+
+class Steps:
+    """A scribe whose pieces take as many steps as their names say: "a 3" takes three."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+        """The pieces of each step."""
+
+        self.on_step: Callable[[], object] = lambda: None
+        """Is called within each step."""
+
+    def write(self, rows: list[str]) -> list[Written]:
+        raise AssertionError("they can join")
+
+    def start(self, rows: list[str]) -> StepsWriting | None:
+        if "bug in start" in rows:
+            raise ValueError("bug in start")
+        return StepsWriting(self, rows)
+
+
+class StepsWriting:
+    def __init__(self, scribe: Steps, rows: list[str]) -> None:
+        self._scribe, self._left = scribe, {row: int(row.split()[-1]) for row in rows}
+
+    @property
+    def clips(self) -> list[str]:
+        return list(self._left)
+
+    def step(self) -> list[tuple[str, Written]]:
+        assert current_thread().name == "model"
+        self._scribe.seen.append(self.clips)
+        self._scribe.on_step()
+        self._left = {row: left - 1 for row, left in self._left.items()}
+        done = [row for row, left in self._left.items() if left == 0]
+        for row in done:
+            del self._left[row]
+        return [(row, Fault(row)) for row in done]
+
+    def join(self, other: StepsWriting) -> None:
+        assert self._left, "the others have ended"
+        self._left |= other._left
+
+
+class StepwiseCrowd:
+    """Clients who ask at certain steps, in other threads."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler, self._pool = scheduler, ThreadPoolExecutor(32)
+        self.scribe = Steps()
+
+    def ask(
+        self, *rows: str, secs: float = 1.0, client: Client | None = None
+    ) -> Future[list[Written]]:
+        """Ask, of a held model; return once the rows wait."""
+        client, before = client or Client("a"), self._scheduler.num_waiting
+        sizes = [int(secs * SAMPLE_RATE)] * len(rows)
+        asked = self._pool.submit(self._scheduler.write, client, self.scribe, rows, sizes)
+        while self._scheduler.num_waiting == before:
+            pass
+        return asked
+
+    def begin(self, row: str, *then: Callable[[], object], secs: float = 1.0) -> list[list[str]]:
+        """Ask for a piece, and do something more in each step; return the pieces of all steps."""
+        left = list(then)
+        self.scribe.on_step = lambda: left.pop(0)() if left else None
+        scribe, size = self.scribe, int(secs * SAMPLE_RATE)
+        assert self._scheduler.write(Client("a"), scribe, [row], [size]) == [Fault(row)]
+        self._pool.shutdown()
+        return self.scribe.seen
+
+
+@pytest.fixture
+def stepwise(scheduler: Scheduler) -> StepwiseCrowd:
+    return StepwiseCrowd(scheduler)
+
+
+def test_pieces_join_and_leave_between_steps(stepwise: StepwiseCrowd, batches: list[Batch]) -> None:
+    asked = list[Future[list[Written]]]()
+
+    def ask() -> None:
+        asked.append(stepwise.ask("b 2"))
+
+    def look() -> None:
+        assert asked[0].result(10) == [Fault("b 2")]
+
+    steps = stepwise.begin("a 5", lambda: None, ask, lambda: None, lambda: None, look)
+    assert steps == [["a 5"], ["a 5"], ["a 5", "b 2"], ["a 5", "b 2"], ["a 5"]]
+    assert [(batch.num_rows, batch.audio_secs) for batch in batches] == [(1, 1.0), (2, 1.0)]
+
+
+def test_nobody_joins_another_kind(stepwise: StepwiseCrowd) -> None:
+    other = Client("b")
+    steps = stepwise.begin("a 3", lambda: stepwise.ask("b 2", client=other))
+    assert steps[0] == ["a 3"]
+    assert sorted(steps[1:]) == [["a 3"], ["a 3"], ["b 2"], ["b 2"]]
+
+
+def test_pieces_join_as_far_as_there_is_room(stepwise: StepwiseCrowd) -> None:
+    """Four batches of ten seconds; the next one begins when there is room for all of it."""
+
+    def ask() -> None:
+        for i in range(8):
+            stepwise.ask(f"{i} {i + 2}", secs=5.0)
+
+    steps = stepwise.begin("a 4", ask, secs=9.0)
+    news = [[row for row in step if row not in before] for before, step in pairwise([[], *steps])]
+    names = [[row.split()[0] for row in new] for new in news if new]
+    assert names == [["a"], ["0", "1"], ["2", "3"], ["4", "5"], ["6", "7"]]
+    assert max(len(step) for step in steps) * 5 <= BATCHES * 10
+
+
+def test_what_is_longer_than_all_of_it_goes_alone(stepwise: StepwiseCrowd) -> None:
+    steps = stepwise.begin("a 3", lambda: stepwise.ask("endless 2", secs=100.0))
+    assert steps == [["a 3"]] * 3 + [["endless 2"]] * 2
+
+
+def test_others_stand_still_while_somebody_speaks(stepwise: StepwiseCrowd) -> None:
+    live = Client("live", is_live=True)
+    steps = stepwise.begin("a 3", lambda: stepwise.ask("b 2", client=live, secs=100.0))
+    assert steps == [["a 3"], ["b 2"], ["b 2"], ["a 3"], ["a 3"]]
+
+
+def test_a_bug_in_a_step_costs_those_in_it(
+    scheduler: Scheduler, stepwise: StepwiseCrowd, batches: list[Batch]
+) -> None:
+    asked = list[Future[list[Written]]]()
+
+    def bug() -> None:
+        raise ValueError("bug")
+
+    with pytest.raises(ValueError, match="bug"):
+        stepwise.begin("a 5", lambda: asked.append(stepwise.ask("b 2")), bug)
+    with pytest.raises(ValueError, match="bug"):
+        asked[0].result(10)
+    scribe, num_batches = Steps(), len(batches)
+    with pytest.raises(ValueError, match="bug in start"):
+        scheduler.write(Client("a"), scribe, ["bug in start"], [1])
+    assert len(batches) == num_batches
+    assert scheduler.write(Client("a"), scribe, ["c 1"], [1]) == [Fault("c 1")]
+
+
+def test_closing_waits_for_what_is_being_written(
+    scheduler: Scheduler, stepwise: StepwiseCrowd
+) -> None:
+    closing = list[Future[None]]()
+    with ThreadPoolExecutor(1) as pool:
+        steps = stepwise.begin("a 3", lambda: closing.append(pool.submit(scheduler.close)))
+        closing[0].result(10)
+    assert steps == [["a 3"]] * 3

@@ -185,6 +185,7 @@ def test_a_stream_that_fails_later_ends_with_the_error(
     def fail_later(scribe: ClipScribe, rows: list[Any]) -> list[Any]:
         return write(scribe, rows) if next(calls) < 3 else [Fault("too loud") for _ in rows]
 
+    monkeypatch.setattr(ClipScribe, "start", lambda *_: None)  # written batch by batch
     monkeypatch.setattr(ClipScribe, "write", fail_later)
     reply = post(client, talk(24.0), {"stream": "true", "chunk_secs": "3"})
     *deltas, last = events_of(reply.text)

@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from wavellama.batch import AsrBatch
 from wavellama.decoding.biasing import NO_BIAS, Bias
 from wavellama.decoding.examples import embed_after
-from wavellama.decoding.prompt_search import search_prompts
+from wavellama.decoding.prompt_search import search_prompts, start_search
 from wavellama.decoding.streaming import transcribe_rows
 from wavellama.errors import BatchError, ConfigError
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -22,8 +22,9 @@ from wavellama.model.outputs import DecoderInputs, EmbeddedPrompt, SharedPrefix
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.prompt.assemble import AudioSpan
 from wavellama.prompt.layout import lay_out
-from wavellama.search.beam import StepObserver
+from wavellama.search.beam import BeamRun, StepObserver
 from wavellama.search.constraints import Constraint
+from wavellama.search.greedy import GreedyRun
 from wavellama.search.types import Hypothesis
 
 
@@ -91,8 +92,29 @@ def generate(
         elif model.syntax.is_streaming:
             return [[best] for best in transcribe_rows(model, batch, config, bias)]
         else:
-            prompt = embed_after(model, batch, prefix) if prefix else model.embed_prompt(batch)
+            prompt = _embed(model, batch, prefix)
         return search_prompts(model, prompt, config, bias=bias, observer=observer, drafts=drafts)
+
+
+@torch.no_grad()
+def start(
+    model: Wav2Vec2LlamaModel,
+    batch: AsrBatch,
+    config: Wav2Vec2LlamaBeamSearchConfig,
+    bias: Bias = NO_BIAS,
+    prefix: SharedPrefix | None = None,
+) -> BeamRun | GreedyRun:
+    """Return the search that ``generate`` makes, before its first step (see ``start_search``).
+
+    :param model: a model that is not streaming, in eval mode.
+    """
+    return start_search(model, _embed(model, batch, prefix), config, bias=bias)
+
+
+def _embed(
+    model: Wav2Vec2LlamaModel, batch: AsrBatch, prefix: SharedPrefix | None
+) -> EmbeddedPrompt:
+    return model.embed_prompt(batch) if prefix is None else embed_after(model, batch, prefix)
 
 
 def _num_rows(batch: AsrBatch | DecoderInputs) -> int:

@@ -49,6 +49,21 @@ class Prefix(NamedTuple):
     """The number of positions."""
 
 
+class Reading(NamedTuple):
+    """What is read in a step, and into which cache."""
+
+    cache: KeyValueCache
+
+    read: Tensor
+    """Tokens (N, K), or embedded positions (N, K, M)."""
+
+    positions: Tensor
+    """In their sequences, from 0. *Shape:* (N, K)."""
+
+    places: Tensor
+    """Unused places of the cache. *Shape:* (N, K)."""
+
+
 @final
 class _Layer:
     """One layer with fused products."""
@@ -142,8 +157,6 @@ class Engine:
         """
         return self.extend_embedded(cache, self._embeddings[tokens], positions, places)
 
-    @torch.no_grad()
-    @_without_autocast
     def extend_embedded(
         self, cache: KeyValueCache, seqs: Tensor, positions: Tensor, places: Tensor
     ) -> Tensor:
@@ -151,19 +164,39 @@ class Engine:
 
         :param seqs: embedded positions. *Shape:* (N, K, M).
         """
-        shape = positions.shape
-        angles = self._rotations[positions.flatten()]  # (B, D / 2)
-        seqs = seqs.to(self._embeddings.dtype).flatten(0, 1)  # (B, M)
-        bias = self._create_bias(cache)
+        (log_probs,) = self._extend([Reading(cache, seqs, positions, places)])
+        return log_probs
+
+    def extend_all(self, readings: Sequence[Reading]) -> list[Tensor]:
+        """Do what ``extend`` does in several caches, and read the weights once for all of them."""
+        embedded = [one._replace(read=self._embeddings[one.read]) for one in readings]
+        return self._extend(embedded)
+
+    @torch.no_grad()
+    @_without_autocast
+    def _extend(self, readings: Sequence[Reading]) -> list[Tensor]:
+        """Read embedded positions into caches."""
+        sizes = [one.positions.numel() for one in readings]
+        angles = self._rotations[_join([one.positions.flatten() for one in readings])]
+        seqs = _join([one.read.flatten(0, 1) for one in readings])  # (B, M)
+        seqs = seqs.to(self._embeddings.dtype)
+        biases = [self._create_bias(one.cache) for one in readings]
         for i, layer in enumerate(self._layers):
-            query, key, value = self._project(layer, seqs, angles)
-            query, key, value = (
-                part.view(*shape, -1, self._head_dim) for part in (query, key, value)
-            )
-            cache.write(i, places, key, value)
-            attended = self._attend(cache, i, query, bias)
-            seqs = self._finish_layer(layer, seqs, attended.flatten(0, 1))
-        return self._score(seqs).view(*shape, -1)
+            parts = [_split(part, sizes) for part in self._project(layer, seqs, angles)]
+            given = zip(readings, zip(*parts, strict=True), biases, strict=True)
+            attended = [self._attend_step(one, i, own, bias) for one, own, bias in given]
+            seqs = self._finish_layer(layer, seqs, _join(attended))
+        pairs = zip(readings, _split(self._score(seqs), sizes), strict=True)
+        return [own.view(*one.positions.shape, -1) for one, own in pairs]
+
+    def _attend_step(
+        self, reading: Reading, layer: int, parts: Sequence[Tensor], bias: Tensor
+    ) -> Tensor:
+        """Store the keys and values of a step; return what its positions attend to. (N K, H D)."""
+        shape = reading.positions.shape
+        query, key, value = (part.view(*shape, -1, self._head_dim) for part in parts)
+        reading.cache.write(layer, reading.places, key, value)
+        return self._attend(reading.cache, layer, query, bias).flatten(0, 1)
 
     def _project(self, layer: _Layer, seqs: Tensor, angles: Tensor) -> tuple[Tensor, ...]:
         """Return rotated queries (B, H, D), rotated keys and values (B, G, D)."""
@@ -236,3 +269,11 @@ class Engine:
         logits = self._output(rms_norm(seqs, seqs.shape[-1:], self._norm, self._eps))
         dtype = torch.promote_types(logits.dtype, torch.float32)
         return torch.log_softmax(logits, dim=-1, dtype=dtype)
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _split(joined: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    return [joined] if len(sizes) == 1 else torch.split(joined, list(sizes))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wavellama.engine.cache import KeyValueCache
-from wavellama.engine.decoder import Engine, Prefix
+from wavellama.engine.decoder import Engine, Prefix, Reading
 from wavellama.engine.rows import CachedRows
 
 
@@ -99,6 +99,33 @@ class EngineStepDecoder:
         :param tokens: from the host, or as a tensor on the device. *Shape:* (B).
         :raises ValueError: there are more or fewer tokens than hypotheses.
         """
+        grids, cells = self._send(tokens)
+        return self._take(self.advance(grids), cells)
+
+    def step_together(
+        self, decoders: Sequence[EngineStepDecoder], tokens: Sequence[list[int]]
+    ) -> list[Tensor]:
+        """Do what ``step`` does, for several decoders of this one's engine with tokens each.
+
+        The weights are read once for all; attention sees each decoder's own cache, which is as
+        long as its own rows are.
+
+        :raises ValueError: there are more or fewer tokens than hypotheses, or several engines.
+        """
+        if any(decoder._engine is not self._engine for decoder in decoders):
+            raise ValueError("Decoders of several engines cannot take a step together.")
+        sent = list(map(EngineStepDecoder._send, decoders, tokens))
+        readings = [
+            decoder._read(grids) for decoder, (grids, _) in zip(decoders, sent, strict=True)
+        ]
+        log_probs = self._engine.extend_all(readings)
+        cells = [own for _, own in sent]
+        return list(map(EngineStepDecoder._take, decoders, log_probs, cells))
+
+    def _send(self, tokens: list[int] | Tensor) -> tuple[Tensor, Tensor]:
+        """Make room for a token of each hypothesis; return what ``advance`` is given, and where in
+        its grid the hypotheses are.
+        """
         self._check_count(len(tokens))
         if not self.cache.has_room(self._width):
             self._fork()  # before the cache is asked what is still in use
@@ -108,10 +135,14 @@ class EngineStepDecoder:
         grids, cells = sent[:3], sent[3, : len(tokens)]  # of one transfer
         if isinstance(tokens, Tensor):
             grids[1, cells] = tokens
-        log_probs = self.advance(grids.view(3, -1, self._width)).flatten(0, 1)
+        return grids.view(3, -1, self._width), cells
+
+    def _take(self, log_probs: Tensor, cells: Tensor) -> Tensor:
+        """Take note that a step was taken; return what it says of the hypotheses. (B, V)."""
         self._rows.lens = [length + 1 for length in self._rows.lens]
         self._columns = [[*range(len(columns))] for columns in self._columns]
-        return log_probs if len(tokens) == len(log_probs) else log_probs[cells]
+        log_probs = log_probs.flatten(0, 1)
+        return log_probs if len(cells) == len(log_probs) else log_probs[cells]
 
     def advance(self, grids: Tensor) -> Tensor:
         """Let each hypothesis of the grid continue another one by a token. (N, K, V).
@@ -122,12 +153,16 @@ class EngineStepDecoder:
         :param grids: the columns of the hypotheses to continue, tokens and their positions.
             *Shape:* (3, N, K).
         """
+        return self._engine.extend(*self._read(grids))
+
+    def _read(self, grids: Tensor) -> Reading:
+        """Let the cache have the hypotheses of a step, and places for their tokens."""
         parents, tokens, positions = grids
         cache = self.cache
         cache.fork(parents)
         places = cache.take_places(tokens.size(1))
         cache.visible.scatter_(2, places[..., None], True)
-        return self._engine.extend(cache, tokens, positions, places)
+        return Reading(cache, tokens, positions, places)
 
     def _fork(self) -> None:
         """Let the cache have the hypotheses of the list, and no others."""

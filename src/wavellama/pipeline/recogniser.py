@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar, final
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast, final
 
 import torch
 from fairseq2.data.tokenizers import Tokenizer
@@ -21,17 +21,22 @@ from wavellama.checkpoints.hub import load_model
 from wavellama.decoding.biasing import Bias
 from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
 from wavellama.decoding.examples import ExampleReader
-from wavellama.decoding.generate import SearchExtras, generate
+from wavellama.decoding.generate import SearchExtras, generate, start
 from wavellama.decoding.language import LanguageScores, detect_languages
+from wavellama.decoding.prompt_search import without_control
 from wavellama.decoding.streaming import StreamState, decode_segments, start_stream
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
 from wavellama.model.inputs import pad
 from wavellama.model.model import Wav2Vec2LlamaModel
+from wavellama.model.outputs import SharedPrefix
 from wavellama.pipeline.biasing import create_bias
 from wavellama.pipeline.checks import check_options
 from wavellama.pipeline.jobs import Clip, StreamClip
 from wavellama.pipeline.options import Normalization, TranscribeOptions
+from wavellama.search.beam import BeamRun
+from wavellama.search.greedy import GreedyRun
+from wavellama.search.running import SearchRun
 from wavellama.search.types import Hypothesis
 
 SpeechModel: TypeAlias = Wav2Vec2LlamaModel | Wav2Vec2AsrModel
@@ -119,25 +124,47 @@ class LlamaRecogniser:
 
     def recognise(self, clips: list[Clip]) -> list[Recognition]:
         """Return what was said in each clip."""
-        langs = [clip.input.lang for clip in clips]
-        probabilities: list[float | None] = [None] * len(clips)
-        if self._options.languages:
-            unknown = [place for place, lang in enumerate(langs) if lang is None]
-            for place, row in zip(unknown, self._detect(clips, unknown), strict=True):
-                langs[place], probabilities[place] = row.best, row.probabilities[row.best]
+        told = self._tell(clips)
         results: dict[int, list[Hypothesis]] = {}
-        for places in self._groups(clips, langs):
-            results |= zip(places, self._generate(clips, langs, places), strict=True)
-        found = [results[place] for place in range(len(clips))]
-        return list(map(Recognition, found, langs, probabilities))
+        for places in self._groups(clips, told):
+            results |= zip(places, self._generate(clips, told, places), strict=True)
+        return [one._replace(hypotheses=results[place]) for place, one in enumerate(told)]
 
-    def _groups(self, clips: Sequence[Clip], langs: Sequence[str | None]) -> list[list[int]]:
+    def start(self, clips: Sequence[Clip]) -> RecognitionRun | None:
+        """Return the recognition before its first step, which others may join; None with drafts,
+        for which there is ``recognise`` alone.
+
+        :raises ContextTooLongError: a clip leaves no room to emit a token.
+        :raises DecodingError: the decoder produced NaN.
+        """
+        config = self._options.beam
+        if self._draft_model is not None or config.ctc_draft:
+            return None
+        told = self._tell(clips)
+        runs = []
+        for places in self._groups(clips, told):
+            batch, prefix = self._read(clips, told, places)
+            run = start(self._model, batch, config, self._bias, prefix)
+            runs.append(RecognitionRun(self._model, run, [(clips[i], told[i]) for i in places]))
+        for other in runs[1:]:
+            runs[0].join(other)
+        return runs[0]
+
+    def _tell(self, clips: Sequence[Clip]) -> list[Recognition]:
+        """Return what the model is told of each clip: recognitions without hypotheses."""
+        told = [Recognition([], clip.input.lang) for clip in clips]
+        if self._options.languages:
+            unknown = [place for place, one in enumerate(told) if one.language is None]
+            for place, row in zip(unknown, self._detect(clips, unknown), strict=True):
+                told[place] = Recognition([], row.best, row.probabilities[row.best])
+        return told
+
+    def _groups(self, clips: Sequence[Clip], told: Sequence[Recognition]) -> list[list[int]]:
         """Return which clips are recognised together: all, or those after equal examples."""
         groups: dict[tuple[int, str | None], list[int]] = {}
-        for place, (clip, lang) in enumerate(zip(clips, langs, strict=True)):
-            key = (
-                (id(clip.input.examples), lang) if self._model.syntax.needs_examples else (0, None)
-            )
+        for place, (clip, one) in enumerate(zip(clips, told, strict=True)):
+            given = (id(clip.input.examples), one.language)
+            key = given if self._model.syntax.needs_examples else (0, None)
             groups.setdefault(key, []).append(place)
         return list(groups.values())
 
@@ -150,18 +177,72 @@ class LlamaRecogniser:
         return detect_languages(self._model, batch, languages, config=self._options.beam)
 
     def _generate(
-        self, clips: Sequence[Clip], langs: Sequence[str | None], places: Sequence[int]
+        self, clips: Sequence[Clip], told: Sequence[Recognition], places: Sequence[int]
     ) -> list[list[Hypothesis]]:
-        """Return the hypotheses of some of the clips; examples are read once for all of them."""
-        batch = to_batch([clips[place] for place in places], self._model)
-        batch = replace(batch, langs=[langs[place] for place in places])
+        """Return the hypotheses of some of the clips."""
+        batch, prefix = self._read(clips, told, places)
         extras: SearchExtras = {"bias": self._bias}
-        if self._model.syntax.needs_examples:
-            examples = clips[places[0]].input.examples or ()
-            extras["prefix"] = self._examples.read(examples, langs[places[0]])
+        if prefix is not None:
+            extras["prefix"] = prefix
         if self._draft_model is not None:
             extras["drafts"] = ctc_generate(self._draft_model, batch.audio, batch.audio_lens)
         return generate(self._model, batch, self._options.beam, **extras)
+
+    def _read(
+        self, clips: Sequence[Clip], told: Sequence[Recognition], places: Sequence[int]
+    ) -> tuple[AsrBatch, SharedPrefix | None]:
+        """Return some of the clips, and their examples, which are read once for all of them."""
+        batch = to_batch([clips[place] for place in places], self._model)
+        batch = replace(batch, langs=[told[place].language for place in places])
+        if not self._model.syntax.needs_examples:
+            return batch, None
+        examples = clips[places[0]].input.examples or ()
+        return batch, self._examples.read(examples, told[places[0]].language)
+
+
+@final
+class RecognitionRun:
+    """Clips that are being recognised; others may join them between two steps."""
+
+    def __init__(
+        self,
+        model: Wav2Vec2LlamaModel,
+        run: BeamRun | GreedyRun,
+        rows: Sequence[tuple[Clip, Recognition]],
+    ) -> None:
+        """:param rows: the clips, and what is known of them."""
+        self._model, self._run = model, cast("SearchRun[Any]", run)
+        self._rows = dict(enumerate(rows))
+
+    @property
+    def clips(self) -> list[Clip]:
+        """The clips that are not done yet."""
+        return [clip for clip, _ in self._rows.values()]
+
+    @torch.no_grad()
+    def step(self) -> list[tuple[Clip, Recognition]]:
+        """Let the texts grow by a token at least; return the clips whose texts have ended.
+
+        :raises DecodingError: the decoder produced NaN.
+        """
+        ended = []
+        for number, hypotheses in self._run.step().items():
+            clip, told = self._rows.pop(number)
+            found = without_control(self._model, hypotheses)
+            ended.append((clip, told._replace(hypotheses=found)))
+        return ended
+
+    def join(self, other: RecognitionRun) -> None:
+        """Take over the clips of another recognition, with the same model and options."""
+        begun = self._run.num_begun
+        self._run.join(other._run)
+        self._rows |= {begun + number: row for number, row in other._rows.items()}
+
+    def give_up(self) -> list[Clip]:
+        """Forget the clips that are not done yet, and return them."""
+        clips = self.clips
+        self._rows.clear()
+        return clips
 
 
 @final

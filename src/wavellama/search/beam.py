@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import starmap
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, final
 
 import torch
+from typing_extensions import override
 
 from wavellama.errors import NAN_FOUND, DecodingError
 from wavellama.search.constraints import Constraint, apply_constraints, no_token_left
+from wavellama.search.running import SearchRun
 from wavellama.search.scorers import JointDecoder, StepScores, WeightedScorer
 from wavellama.search.stopping import RepetitionGuard
 from wavellama.search.types import Hypothesis, StepDecoder, StopReason
@@ -141,23 +143,18 @@ class BeamSearch:
         :raises ConfigError: the constraints leave a row no token.
         :raises DecodingError: the decoder or a scorer produced NaN.
         """
-        results: list[list[Hypothesis]] = [[] for _ in max_lens]
-        rows = [Row(i, [Beam()], max_len) for i, max_len in enumerate(max_lens)]
-        joint = JointDecoder(decoder, self._scorers)
-        scores = joint.prefill()
-        while True:
-            rows = self._expand_rows(rows, self._candidates(scores, rows))
-            if self._observer is not None:
-                self._observer(rows)
-            for row in rows:
-                if not row.live:
-                    results[row.index] = [self._to_hypothesis(beam) for beam in row.beams]
-            rows = [row for row in rows if row.live]
-            if not rows:
-                return results
-            live = [beam for row in rows for beam in row.live]
-            joint.reorder([beam.parent for beam in live])
-            scores = joint.step([beam.tokens[-1] for beam in live])
+        return self.start(decoder, max_lens).finish()
+
+    def start(self, decoder: StepDecoder, max_lens: Sequence[int]) -> BeamRun:
+        """Read the prompts; return the search before its first step. Otherwise as ``run``."""
+        return BeamRun(self, JointDecoder(decoder, self._scorers), max_lens)
+
+    def expand(self, rows: list[Row], scores: StepScores) -> list[Row]:
+        """Return the rows with the best of all continuations of their beams."""
+        expanded = self._expand_rows(rows, self._candidates(scores, rows))
+        if self._observer is not None:
+            self._observer(expanded)
+        return expanded
 
     def _candidates(self, scores: StepScores, rows: list[Row]) -> list[list[Candidate]]:
         """Return the best continuations of each live beam, best first."""
@@ -232,11 +229,41 @@ class BeamSearch:
         total = beam.total + (gain or 0.0)
         return total / length if self.options.length_norm else total
 
-    def _to_hypothesis(self, beam: Beam) -> Hypothesis:
+    def to_hypothesis(self, beam: Beam) -> Hypothesis:
+        """Return an ended beam as a result."""
         finished = beam.stop_reason == "eos"
         tokens = beam.tokens[:-1] if finished else beam.tokens
         reason = beam.stop_reason or "length"
         return Hypothesis(list(tokens), self._score(beam), list(beam.logprobs), finished, reason)
+
+
+@final
+class BeamRun(SearchRun[Row]):
+    """A beam search between two steps."""
+
+    def __init__(self, search: BeamSearch, decoder: JointDecoder, max_lens: Sequence[int]) -> None:
+        super().__init__([Row(i, [Beam()], max_len) for i, max_len in enumerate(max_lens)])
+        self._search, self._decoder = search, decoder
+        self._scores = decoder.prefill()
+
+    @override
+    def step(self) -> dict[int, list[Hypothesis]]:
+        search, rows = self._search, self._search.expand(self.rows, self._scores)
+        self.rows = [row for row in rows if row.live]
+        if self.rows:
+            live = [beam for row in self.rows for beam in row.live]
+            self._decoder.reorder([beam.parent for beam in live])
+            self._scores = self._decoder.step([beam.tokens[-1] for beam in live])
+        ended = [row for row in rows if not row.live]
+        return {row.index: list(map(search.to_hypothesis, row.beams)) for row in ended}
+
+    @override
+    def join(self, other: BeamRun) -> None:
+        self._decoder.join(other._decoder)
+        both = zip(self._scores, other._scores, strict=True)
+        self._scores = StepScores(*map(torch.cat, both))
+        self.rows += [replace(row, index=self.num_begun + row.index) for row in other.rows]
+        self.num_begun += other.num_begun
 
 
 def _dead_ends(rows: Sequence[Row], candidates: Sequence[Sequence[Candidate]]) -> list[int]:

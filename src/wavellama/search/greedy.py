@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wavellama.errors import NAN_FOUND, DecodingError
 from wavellama.search.constraints import Constraint, apply_constraints, no_token_left
+from wavellama.search.joined import JoinedDecoder
+from wavellama.search.running import SearchRun
 from wavellama.search.stopping import RepetitionGuard
-from wavellama.search.types import Follower, Hypothesis, StepDecoder, StopReason
+from wavellama.search.types import Hypothesis, StepDecoder, StopReason
 
 
 @dataclass
@@ -87,30 +91,53 @@ class GreedySearch(GreedyRules):
         :raises ConfigError: the constraints leave a row no token.
         :raises DecodingError: the decoder produced NaN.
         """
-        paths = [Path(i, max_len) for i, max_len in enumerate(max_lens)]
-        live, log_probs = paths, decoder.prefill()
-        while True:
-            for chosen in self._choose(decoder, log_probs, live):
-                for path, (token, logprob) in zip(live, chosen, strict=True):
-                    if path.stop_reason is None:
-                        self.append(path, token, logprob)
-            places = [i for i, path in enumerate(live) if path.stop_reason is None]
-            live = [live[i] for i in places]
-            if not live:
-                return [[self.to_hypothesis(path)] for path in paths]
-            decoder.reorder(places)
-            log_probs = decoder.step([path.tokens[-1] for path in live])
+        return self.start(decoder, max_lens).finish()
 
-    def _choose(
-        self, decoder: StepDecoder, log_probs: Tensor, live: Sequence[Path]
-    ) -> list[list[tuple[int, float]]]:
+    def start(self, decoder: StepDecoder, max_lens: Sequence[int]) -> GreedyRun:
+        """Read the prompts; return the search before its first step. Otherwise as ``run``."""
+        return GreedyRun(self, decoder, max_lens)
+
+
+@final
+class GreedyRun(SearchRun[Path]):
+    """A greedy search between two steps."""
+
+    def __init__(self, rules: GreedyRules, decoder: StepDecoder, max_lens: Sequence[int]) -> None:
+        super().__init__([Path(i, max_len) for i, max_len in enumerate(max_lens)])
+        self._rules, self._decoder = rules, JoinedDecoder(decoder)
+        self._log_probs = self._decoder.prefill()
+
+    @override
+    def step(self) -> dict[int, list[Hypothesis]]:
+        paths = self.rows
+        for chosen in self._choose():
+            for path, (token, logprob) in zip(paths, chosen, strict=True):
+                if path.stop_reason is None:
+                    self._rules.append(path, token, logprob)
+        places = [i for i, path in enumerate(paths) if path.stop_reason is None]
+        self.rows = [paths[i] for i in places]
+        if self.rows:
+            self._decoder.reorder(places)
+            self._log_probs = self._decoder.step([path.tokens[-1] for path in self.rows])
+        ended = [path for path in paths if path.stop_reason is not None]
+        return {path.index: [self._rules.to_hypothesis(path)] for path in ended}
+
+    @override
+    def join(self, other: GreedyRun) -> None:
+        self._decoder.join(other._decoder)
+        self._log_probs = torch.cat([self._log_probs, other._log_probs])
+        self.rows += [replace(path, index=self.num_begun + path.index) for path in other.rows]
+        self.num_begun += other.num_begun
+
+    def _choose(self) -> list[list[tuple[int, float]]]:
         """Return the next tokens of all paths with their log-probabilities, one step or several.
 
         A path may end before the last of them; what follows its end means nothing.
         """
-        if self.constraints or not isinstance(decoder, Follower) or decoder.steps_ahead == 1:
-            return [self.choose(log_probs, [path.tokens for path in live])]
-        room = min(path.max_len - len(path.tokens) for path in live)
-        followed = decoder.follow(log_probs, min(room, decoder.steps_ahead))
+        num_ahead = self._decoder.steps_ahead
+        if self._rules.constraints or num_ahead == 1:
+            return [self._rules.choose(self._log_probs, [path.tokens for path in self.rows])]
+        room = min(path.max_len - len(path.tokens) for path in self.rows)
+        followed = self._decoder.follow(self._log_probs, min(room, num_ahead))
         columns = zip(*(part.T.tolist() for part in followed), strict=True)
         return [list(zip(*column, strict=True)) for column in columns]

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias, final
 from torch import Tensor
 
 from wavellama.errors import ConfigError
+from wavellama.search.joined import JoinedDecoder
 from wavellama.search.types import StepDecoder
 
 Scorer: TypeAlias = StepDecoder
@@ -52,7 +53,10 @@ class JointDecoder:
 
     def __init__(self, decoder: StepDecoder, scorers: Sequence[WeightedScorer]) -> None:
         """:param scorers: the shares among their weights sum to 1 at most."""
-        self._decoder, self._scorers = decoder, scorers
+        self._decoder = JoinedDecoder(decoder)
+        self._scorers = [
+            (JoinedDecoder(one.scorer), one.weight, one.is_additive) for one in scorers
+        ]
         shares = [weight for _, weight, is_additive in scorers if not is_additive]
         self._decoder_weight = 1.0 - sum(shares)
 
@@ -60,6 +64,12 @@ class JointDecoder:
         """Begin; return the scores of each row's first token. (N, V)."""
         others = [scorer.prefill() for scorer, _, _ in self._scorers]
         return self._join(self._decoder.prefill(), others)
+
+    def join(self, other: JointDecoder) -> None:
+        """List the hypotheses of another one, which has the same scorers, behind its own."""
+        self._decoder.join(other._decoder)
+        for (own, *_), (behind, *_) in zip(self._scorers, other._scorers, strict=True):
+            own.join(behind)
 
     def reorder(self, parents: list[int]) -> None:
         """Replace the list: new hypothesis i continues the old hypothesis ``parents[i]``."""

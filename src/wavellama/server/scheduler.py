@@ -1,25 +1,32 @@
-"""One thread owns the model; pieces of all clients wait in one queue and meet in common batches.
+"""One thread owns the model; pieces of all clients wait in one queue and are written together.
 
-What a scribe makes of a piece does not depend on the others, so texts are those of a client alone.
-A client waits for its pieces before it asks for more, so that the queue stays short.
+Pieces are read in batches of like length. Where a scribe writes step by step, they then join those
+that are being written, and each leaves when it is done; otherwise batch follows batch. What a
+scribe makes of a piece does not depend on the others, so texts are those of a client alone. A
+client waits for its pieces before it asks for more, so that the queue stays short.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import chain
 from threading import Condition, Thread
 from time import perf_counter
 from typing import Any, Final, final
 
 from wavellama.errors import WavellamaError
-from wavellama.pipeline.scribes import Scribe, Written
+from wavellama.pipeline.scribes import JoinedScribe, Scribe, Writing, Written
 from wavellama.units import samples_to_seconds
 
 LINGER_SECS: Final = 0.005
 """How long the first piece after a rest waits for company."""
+
+BATCHES: Final = 4
+"""How many batches' audio is being written at a time, at most: the cache of the decoder grows with
+it, and what it gains gets less and less."""
 
 
 class ClientGoneError(WavellamaError):
@@ -43,13 +50,18 @@ class Client:
 
 @dataclass(frozen=True)
 class Batch:
-    """What was recognised together."""
+    """Pieces that were read together."""
 
     num_rows: int
+    """How many pieces were being written then, these included."""
+
     audio_secs: float
+
     work_secs: float
+    """How long it took to read them; where none can join them, to write them."""
+
     queue_secs: Sequence[float]
-    """How long each row had waited."""
+    """How long each had waited."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +87,7 @@ class Scheduler:
         """
         self._batch_secs, self._on_batch = batch_secs, on_batch
         self._waiting: OrderedDict[Client, deque[_Piece]] = OrderedDict()
+        self._desk = _Desk()
         self._changed = Condition()
         self._is_closing = False
         self._thread = Thread(target=self._work, name="model", daemon=True)
@@ -103,7 +116,7 @@ class Scheduler:
             self._give_up(self._waiting.pop(client, deque()))
 
     def close(self) -> None:
-        """End the thread after the batch that it works on; all who wait get an error."""
+        """End the thread after what is being written; all who wait get an error."""
         with self._changed:
             self._is_closing = True
             for pieces in self._waiting.values():
@@ -123,24 +136,21 @@ class Scheduler:
             piece.written.set_exception(ClientGoneError("The work was given up."))
 
     def _work(self) -> None:
-        while batch := self._next():
-            begin = perf_counter()
-            try:
-                written = batch[0].scribe.write([piece.row for piece in batch])
-            except BaseException as ex:  # those who wait must not wait for ever
-                for piece in batch:
-                    piece.written.set_exception(ex)
-                continue
-            for piece, result in zip(batch, written, strict=True):
-                piece.written.set_result(result)
-            secs = samples_to_seconds(sum(piece.num_samples for piece in batch))
-            waited = [begin - piece.since for piece in batch]
-            self._on_batch(Batch(len(batch), secs, perf_counter() - begin, waited))
+        desk = self._desk
+        while (batch := self._next()) or desk.pieces:
+            if batch:
+                begin, num_rows = perf_counter(), len(batch) + len(desk.pieces)
+                if desk.take(batch):
+                    waited = [begin - piece.since for piece in batch]
+                    work_secs = perf_counter() - begin
+                    self._on_batch(Batch(num_rows, _secs(batch), work_secs, waited))
+            desk.step()
 
     def _next(self) -> list[_Piece]:
-        """Wait for pieces, and take some; none once the scheduler is closing."""
+        """Wait for pieces if there is nothing else to do; take some if there is room for them."""
         with self._changed:
-            while not self._waiting and not self._is_closing:  # all may leave while others linger
+            # All may leave while others linger.
+            while not (self._waiting or self._desk.pieces or self._is_closing):
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
                 if not any(client.is_live for client in self._waiting):
                     self._changed.wait(LINGER_SECS)
@@ -148,17 +158,29 @@ class Scheduler:
 
     def _take(self) -> list[_Piece]:
         """Take a batch: the client's whose turn it is, and those of others that go well with it."""
-        has_live = any(client.is_live for client in self._waiting)
-        turn = [client for client in self._waiting if client.is_live or not has_live]
+        turn = [client for client in self._waiting if client.is_live] or list(self._waiting)
         first = self._waiting[turn[0]][0]
+        if not (turn[0].is_live or self._has_room(first)):
+            return []
         fitting = [piece for piece in self._in_turn(turn) if piece.client.kind == turn[0].kind]
         fitting.sort(key=lambda piece: abs(piece.num_samples - first.num_samples))  # stable
         batch = self._fill(first, fitting)
+        self._remove(batch)
+        return batch
+
+    def _remove(self, batch: Sequence[_Piece]) -> None:
+        """Let pieces wait no longer; what their clients have left is behind all others."""
         for client in {piece.client: None for piece in batch}:
             left = deque(piece for piece in self._waiting.pop(client) if piece not in batch)
             if left:
-                self._waiting[client] = left  # behind all others
-        return batch
+                self._waiting[client] = left
+
+    def _has_room(self, first: _Piece) -> bool:
+        """Return whether there is room for a batch, or for all that wait."""
+        busy_secs = _secs(self._desk.pieces.values())
+        waiting_secs = _secs(chain.from_iterable(self._waiting.values()))
+        wanted = max(_secs([first]), min(waiting_secs, self._batch_secs))
+        return busy_secs == 0 or busy_secs + wanted <= BATCHES * self._batch_secs
 
     def _in_turn(self, clients: Sequence[Client]) -> Iterator[_Piece]:
         """Yield the first piece of each client, then the second ones, and so on."""
@@ -176,3 +198,58 @@ class Scheduler:
                 batch.append(piece)
                 longest = width
         return batch
+
+
+@final
+class _Desk:
+    """What the model's thread is writing."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[int, _Piece] = {}  # by the identity of their rows
+        self._writings: dict[str, Writing[Any]] = {}  # by kind
+
+    def take(self, batch: Sequence[_Piece]) -> bool:
+        """Begin with pieces of one kind; write them, if none can join them.
+
+        :returns: whether that went well. Those who wait for the pieces are told otherwise.
+        """
+        scribe, kind = batch[0].scribe, batch[0].client.kind
+        rows = [piece.row for piece in batch]
+        self.pieces |= {id(piece.row): piece for piece in batch}
+        try:
+            new = scribe.start(rows) if isinstance(scribe, JoinedScribe) else None
+            if new is None:
+                self._hand_out(zip(rows, scribe.write(rows), strict=True))
+            elif kind in self._writings:
+                self._writings[kind].join(new)
+            else:
+                self._writings[kind] = new
+        except BaseException as ex:  # those who wait must not wait for ever
+            self._fail(rows, ex)
+            return False
+        return True
+
+    def step(self) -> None:
+        """Go on by a step with what somebody says now, otherwise with everything."""
+        live = {piece.client.kind for piece in self.pieces.values() if piece.client.is_live}
+        for kind in live or set(self._writings):
+            writing = self._writings[kind]
+            rows = writing.clips
+            try:
+                self._hand_out(writing.step())
+            except BaseException as ex:
+                self._fail(rows, ex)
+            if not any(id(row) in self.pieces for row in rows):
+                del self._writings[kind]
+
+    def _hand_out(self, written: Iterable[tuple[Any, Written]]) -> None:
+        for row, result in written:
+            self.pieces.pop(id(row)).written.set_result(result)
+
+    def _fail(self, rows: Sequence[Any], ex: BaseException) -> None:
+        for piece in [self.pieces.pop(id(row)) for row in rows if id(row) in self.pieces]:
+            piece.written.set_exception(ex)
+
+
+def _secs(pieces: Iterable[_Piece]) -> float:
+    return samples_to_seconds(sum(piece.num_samples for piece in pieces))
