@@ -14,7 +14,7 @@ from wavellama.audio.chunks import Chunk
 from wavellama.pipeline.attempts import Fault
 from wavellama.pipeline.inputs import ContextExample
 from wavellama.pipeline.jobs import Clip, Job
-from wavellama.pipeline.scribes import ClipScribe, ClipWriting, JoinedScribe, Written
+from wavellama.pipeline.scribes import ClipScribe, ClipWriting, Written
 from wavellama.transcript.types import Segment
 
 SECS = (0.7, 0.2, 1.1, 0.4, 0.7, 1.5)
@@ -134,5 +134,5 @@ def test_what_takes_no_steps_is_written_batch_by_batch() -> None:
     scribe = create_scribe(pipeline, TranscribeOptions(search=drafted))
     assert scribe.start(create_clips(pipeline)) is None
     assert create_scribe(ctc, TranscribeOptions()).start(create_clips(ctc)) is None
-    streaming = create_pipeline("streaming").plan(TranscribeOptions())
-    assert not isinstance(streaming.scribe, JoinedScribe)
+    streaming = create_pipeline("streaming")
+    assert create_scribe(streaming, TranscribeOptions()).start(create_clips(streaming)) is None
