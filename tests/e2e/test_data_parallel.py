@@ -6,6 +6,14 @@ nothing may care how they are grouped, or by how many processes the run was begu
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -127,3 +135,79 @@ def largest_difference(expected: dict[str, Tensor], actual: dict[str, Tensor]) -
     assert expected.keys() == actual.keys()
     assert all(expected[name].shape == actual[name].shape for name in expected)
     return max(float(torch.dist(expected[name], actual[name], torch.inf)) for name in expected)
+
+
+def test_worlds_that_are_killed_change_nothing(folder: Path, tmp_path: Path) -> None:
+    """Each attempt is another world, and ends by SIGKILL at a random moment of its steps.
+
+    The last one is a torchrun for each of two nodes, which this machine plays.
+    """
+    draw = random.Random(0)
+    for overrides in (ONE, LAYERS, DDP):
+        attempt = start_world(folder, tmp_path, overrides)
+        wait_for_a_step(tmp_path, attempt)
+        time.sleep(draw.uniform(0.0, 0.5))
+        for process in attempt:
+            process.kill()
+        assert [process.wait() for process in attempt] == [-signal.SIGKILL] * len(attempt)
+    for node in start_nodes(folder, tmp_path):
+        assert node.wait(timeout=300) == 0
+    expected = weights(folder / "one", NUM_STEPS)
+    assert largest_difference(expected, weights(tmp_path, NUM_STEPS)) < TOLERANCE
+    losses = {row["Step"]: row["NLL Loss"] for row in metrics(folder / "one", "train")}
+    rows = metrics(tmp_path, "train")
+    assert {row["Step"] for row in rows} == losses.keys()
+    for row in rows:
+        assert row["NLL Loss"] == pytest.approx(losses[row["Step"]], rel=1e-5)
+
+
+def start_world(
+    folder: Path, output_dir: Path, overrides: tuple[str, ...]
+) -> list[subprocess.Popen[bytes]]:
+    """Start the run on two processes (one, if it accumulates), without a launcher."""
+    world = {"WORLD_SIZE": 1 if overrides == ONE else 2, "MASTER_PORT": free_port()}
+    world |= {"LOCAL_WORLD_SIZE": world["WORLD_SIZE"]}
+    command = [sys.executable, "-m", *train_command(output_dir, overrides)]
+    return [
+        start(folder, command, {**world, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in range(world["WORLD_SIZE"])
+    ]
+
+
+def start_nodes(folder: Path, output_dir: Path) -> list[subprocess.Popen[bytes]]:
+    """Start a launcher for each of two nodes with a process each."""
+    launcher = ("-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1")
+    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{free_port()}")
+    command = [sys.executable, *launcher, *meeting, "-m", *train_command(output_dir, DDP)]
+    return [start(folder, command, {}) for _ in range(2)]
+
+
+def train_command(output_dir: Path, overrides: tuple[str, ...]) -> list[str]:
+    options = ("--output-dir", str(output_dir), "--no-rich", "--config", *overrides)
+    verb = ("wavellama", "recipe", "asr", "train", "recipe.yaml")
+    return [*verb, *options, "regime.checkpoint_every_n_steps=1"]
+
+
+def start(folder: Path, command: list[str], world: dict[str, int]) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "localhost"}
+    env |= {name: str(value) for name, value in world.items()}
+    output = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output)
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        port: int = server.getsockname()[1]
+        return port
+
+
+def wait_for_a_step(output_dir: Path, attempt: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until an attempt has recorded a step of its own."""
+    path = output_dir / "metrics" / "train.jsonl"
+    before = len(metrics(output_dir, "train")) if path.is_file() else 0
+    deadline = time.monotonic() + 300
+    while not path.is_file() or path.read_text().count("\n") <= before:
+        assert all(process.poll() is None for process in attempt)
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,20 @@ def test_batches_of_an_epoch_come_in_no_order_of_length() -> None:
     longest = [max(plan.num_samples for plan in batch) for batch in batches]
     rises = sum(first < second for first, second in pairwise(longest))
     assert 0.3 < rises / len(longest) < 0.7
+
+
+def test_the_first_epoch_may_go_from_short_to_long() -> None:
+    options = ReaderOptions(batch_audio_secs=120.0, shuffle=True, short_first=True)
+    lengths = draw_lengths(WINDOW + 500)
+    means = []
+    for epoch in range(2):
+        batches = [b for _, b in open_order(lengths, options, epoch).iter_from(Position())]
+        assert sorted(rows_of(batches)) == list(range(len(lengths)))
+        quarter = len(batches) // 4
+        parts = (batches[:quarter], batches[-quarter:])
+        means += [mean(plan.num_samples for batch in part for plan in batch) for part in parts]
+    assert 2 * means[0] < means[1], "the first epoch rises"
+    assert means[2] == pytest.approx(means[3], rel=0.2), "the second one does not"
 
 
 def test_at_most_a_twentieth_is_padding() -> None:

@@ -287,6 +287,22 @@ def test_a_manifest_with_parquet_files_below_stays_a_manifest(manifest: Path, hu
     )
 
 
+def test_a_manifest_of_several_corpora_keeps_them(manifest: Path, tmp_path: Path) -> None:
+    rows = read_manifest(manifest / "manifest.tsv").utterances
+    rows = [replace(row, corpus="street" if i < 5 else None) for i, row in enumerate(rows)]
+    write_manifest(manifest / "manifest.tsv", rows)
+    pack(manifest, tmp_path / "both", "mine")
+    dataset = _open(tmp_path / "both", tmp_path / "index")
+    found = [row.corpus for split in dataset.splits for row in dataset.utterances(split)]
+    assert sorted(map(str, found)) == ["mine"] * 28 + ["street"] * 5
+    hours = (tmp_path / "both" / "hours.tsv").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in hours[1:]] == [
+        ["mine", "eng_Latn"],
+        ["mine", "ita_Latn"],
+        ["street", "eng_Latn"],
+    ]
+
+
 def test_rows_name_the_corpus_that_they_are_mixed_by(packed: ParquetDataset) -> None:
     rows = packed.utterances("train")
     assert {row.corpus for row in rows} == {"mine"}

@@ -49,7 +49,7 @@ def _add_pack(commands: Subparsers) -> None:
     pack = commands.add_parser("pack", help="parquet files of a data set, with the audio in them")
     pack.add_argument("dir", type=Path, metavar="DIR", help="data set: folder or manifest")
     pack.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    pack.add_argument("--corpus", metavar="NAME", help="its name (default: the name of --out)")
+    pack.add_argument("--corpus", metavar="NAME", help="of rows without one (default: of --out)")
     pack.set_defaults(run=_run_pack)
 
 

@@ -62,6 +62,9 @@ class EpochOrder:
             self._rows = torch.randperm(planner.num_utterances, generator=generator)
         else:
             self._rows = torch.arange(planner.num_utterances)
+        self._is_rising = options.short_first and epoch == 0
+        if self._is_rising:
+            self._rows = self._rows[planner.audio_secs_of(self._rows).argsort(stable=True)]
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -70,7 +73,13 @@ class EpochOrder:
         return (
             *(self._planner.num_utterances, self._planner.audio_secs),
             *(options.batch_audio_secs, options.max_audio_secs, options.num_examples),
-            *(options.speeds, options.concat_p, options.shuffle, options.betas),
+            *(
+                options.speeds,
+                options.concat_p,
+                options.shuffle,
+                options.betas,
+                options.short_first,
+            ),
         )
 
     def iter_from(self, position: Position) -> Iterator[tuple[Position, PlannedBatch]]:
@@ -87,7 +96,7 @@ class EpochOrder:
             for place in places
         ]
         batches = cut_batches(plans, self._options)
-        if self._options.shuffle:
+        if self._options.shuffle and not self._is_rising:
             random.Random(f"{self._key}:batches:{window}").shuffle(batches)
         if places.stop == len(self._rows):  # what is left for the last step can be shared
             batches.append(batches.pop(max(range(len(batches)), key=lambda i: len(batches[i]))))

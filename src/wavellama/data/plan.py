@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import torch
 from fairseq2.datasets import SyncMode
+from torch import Tensor
 
 from wavellama.data.mixing import Betas
 from wavellama.data.utterance import Utterance
@@ -43,6 +45,9 @@ class ReaderOptions:
 
     seed: int = 2
     """The seed of that order."""
+
+    short_first: bool = False
+    """Whether the first epoch goes from short utterances to long ones."""
 
     betas: Betas | None = None
     """How corpora and languages are mixed; None: an epoch has every row once."""
@@ -112,6 +117,10 @@ class Planner:
         self.num_utterances = len(utterances)
         self.audio_secs = sum(utterance.duration for utterance in utterances)
         """The length of all of them."""
+
+    def audio_secs_of(self, rows: Tensor) -> Tensor:
+        """Return the length of each row in seconds. (N) to (N)."""
+        return torch.tensor([self._utterances[row].duration for row in rows.tolist()])
 
     def plan(self, index: int, draw: random.Random) -> Plan:
         """Return what to read for an utterance: with which one it is joined, and how fast.

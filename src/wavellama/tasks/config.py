@@ -75,6 +75,9 @@ class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
     beta_language: float | None = None
     """Train: the same of the languages of a corpus; neither given: every row once per epoch."""
 
+    short_first: bool = False
+    """Train: whether the first epoch goes from short utterances to long ones."""
+
     examples_from: str = "language"
     """Whether the context examples of ZERO_SHOT models share the ``speaker`` or the ``language``
     of the utterance; they are drawn from the same split."""

@@ -106,6 +106,7 @@ def _open_splits(
         shuffle=True,
         seed=config.common.seed,
         betas=section.betas,
+        short_first=section.short_first,
         speeds=tuple(config.augment.speeds),
         concat_p=config.augment.concat_p,
         num_accumulate=config.trainer.grad_accumulation.num_batches,

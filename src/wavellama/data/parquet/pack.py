@@ -71,8 +71,8 @@ class Packed:
     num_rows: int = 0
     """How many were written."""
 
-    num_samples: Counter[str] = field(default_factory=Counter)
-    """How much audio there is in each language."""
+    num_samples: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How much audio there is of each corpus and language."""
 
     broken: list[BrokenRow] = field(default_factory=list)
     """The other rows: they are no utterances, or their audio cannot be read."""
@@ -85,7 +85,7 @@ def pack(path: Path, out: Path, corpus: str) -> Packed:
     a track or a channel of it, is encoded anew without loss. The folder appears when it is
     complete.
 
-    :param corpus: what the corpus is called.
+    :param corpus: what the corpus of rows is called that name none.
     :raises DataError: there is no manifest, ``out`` exists, or a name cannot be that of a folder.
     :raises OSError: ``out`` cannot be written.
     """
@@ -109,11 +109,10 @@ def pack(path: Path, out: Path, corpus: str) -> Packed:
                     good = [cells for cells in found if not isinstance(cells, BrokenRow)]
                     packed.broken += [row for row in found if isinstance(row, BrokenRow)]
                     packed.num_rows += len(good)
-                    packed.num_samples[group[0][2].lang or ""] += sum(
-                        cells["audio_size"] for cells in good
-                    )
+                    key = group[0][2].corpus or corpus, group[0][2].lang or ""
+                    packed.num_samples[key] += sum(cells["audio_size"] for cells in good)
                     writer.write(good)
-        _write_hours(part / HOURS, corpus, packed.num_samples)
+        _write_hours(part / HOURS, packed.num_samples)
     return packed
 
 
@@ -161,7 +160,11 @@ def _folder(utterance: Utterance, corpus: str) -> str:
 
     :raises DataError: a name cannot be that of a folder.
     """
-    parts = {"corpus": corpus, "split": utterance.split or "all", "language": utterance.lang or ""}
+    parts = {
+        "corpus": utterance.corpus or corpus,
+        "split": utterance.split or "all",
+        "language": utterance.lang or "",
+    }
     for key, value in parts.items():
         if not _FOLDER_NAME.fullmatch(value):
             raise DataError(f"The {key} {value!r} of {utterance.audio} cannot be a folder's name.")
@@ -203,8 +206,8 @@ def _to_table(rows: Sequence[Cells]) -> Any:  # noqa: ANN401
     return pa.table(columns, SCHEMA)
 
 
-def _write_hours(path: Path, corpus: str, num_samples: Counter[str]) -> None:
+def _write_hours(path: Path, num_samples: Counter[tuple[str, str]]) -> None:
     lines = ["corpus\tlanguage\thours"]
-    for lang, count in sorted(num_samples.items()):
+    for (corpus, lang), count in sorted(num_samples.items()):
         lines.append(f"{corpus}\t{lang}\t{count / SAMPLE_RATE / 3600:.4f}")
     write_text(path, "\n".join([*lines, ""]))
