@@ -93,7 +93,7 @@ def test_a_long_recording_is_cut_and_its_words_have_times(
     assert all(word.start <= word.end for word in words)
 
 
-def test_live_text_is_that_of_the_file(
+def test_live_text_is_that_of_the_file_and_is_cut_like_it(
     pipeline: ASRInferencePipeline, dataset: ManifestDataset
 ) -> None:
     options = TranscribeOptions(lang="eng_Latn")
@@ -104,6 +104,7 @@ def test_live_text_is_that_of_the_file(
     (whole,) = pipeline.stream_results(SONNET, options)
     said = _sonnet_text(dataset)
     assert abs(_cer([(said, session.text)]) - _cer([(said, whole.text)])) < 0.05
+    assert max(segment.end - segment.start for segment in session.segments) <= 5.0
 
 
 def test_lines_begin_where_they_are_said(

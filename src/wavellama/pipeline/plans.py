@@ -51,7 +51,7 @@ class ClipPlan:
     def listen(self, input_: Input) -> LiveSession:
         """Return what turns live audio into segments."""
         texts = LiveTexts(self.builder, input_)
-        max_secs = self.options.chunk_secs or self.whole_secs
+        max_secs = self.options.chunk_secs or self.piece_secs
         return LiveSession(UtteranceListener(self.scribe, texts, self.options, max_secs))
 
 
