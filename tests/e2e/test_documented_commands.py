@@ -41,6 +41,12 @@ CANNOT: Final[Mapping[str, str]] = {
     "wavellama recipe asr train small_ctc": "trains for an hour",
     "wavellama asset convert omniASR_": "downloads gigabytes; test_convert runs it",
     "wavellama transcribe talk.mp3 --model hub": "needs a converted model; test_convert runs it",
+    "wavellama recipe asr train llm_lora": "downloads 31 GB; test_lora runs it",
+    "wavellama recipe asr eval llm_eval --model omniASR_LLM_7B_v2": "downloads 31 GB",
+    "wavellama recipe asr eval llm_eval --model runs/llm_lora": "needs adapters, as in test_lora",
+    "wavellama transcribe talk.mp3 --model runs/llm_lora": "needs adapters, as test_lora makes",
+    "wavellama transcribe talk.mp3 --model ./my_adapter": "needs an adapter, as test_lora makes",
+    "wavellama asset convert runs/llm_lora": "needs adapters; test_lora converts them",
     "wavellama asset convert whisper-base": "needs a download; test_checkpoints_whisper converts",
 }
 """How the commands begin that cannot be run here, and why."""

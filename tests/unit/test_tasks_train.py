@@ -117,6 +117,16 @@ def test_freezing(section: FreezeSection, step_nr: int, encoder: bool, decoder: 
         assert value == (encoder if of_encoder else decoder), name
 
 
+def test_what_was_frozen_before_stays_frozen() -> None:
+    model = tiny_model()
+    model.encoder_proj.requires_grad_(False)
+    freezer = Freezer(model, FreezeSection(encoder_steps=1))
+    for step_nr in (1, 2):
+        freezer.start_step(step_nr)
+        assert not model.encoder_proj.weight.requires_grad
+        assert model.final_proj.weight.requires_grad
+
+
 def test_lower_layers_stay_frozen_when_the_encoder_thaws() -> None:
     model = tiny_model({**CTC, "n_special_tokens": 1}, arch="tiny_lid")
     freezer = Freezer(model, FreezeSection(encoder_steps=2, encoder_layers=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import torch
 from fairseq2.device import CPU
@@ -19,10 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wavellama.checkpoints.eight_bits import to_eight_bits
+from wavellama.checkpoints.eight_bits import from_eight_bits, to_eight_bits
 from wavellama.checkpoints.fetch import local_path
 from wavellama.checkpoints.hub import find_model
 from wavellama.checkpoints.interop import rename_fairseq1
+from wavellama.checkpoints.lora import Adapter, read_adapter
+from wavellama.checkpoints.peft import PeftAdapter, write_peft
 from wavellama.checkpoints.reading import find_checkpoint_file, open_checkpoint
 from wavellama.checkpoints.trained_run import read_run
 from wavellama.checkpoints.transformers_folder import is_transformers_folder
@@ -44,28 +46,42 @@ WRITERS: Final[Mapping[str, Writer]] = {
 """What a converted checkpoint may be, by the end of its name."""
 
 
-def convert_checkpoint(source: Path, target: Path, *, int8: bool = False) -> int:
+def convert_checkpoint(
+    source: Path, target: Path, *, int8: bool = False, merge: bool = False
+) -> int:
     """Write the weights of ``source`` to ``target``, and return how many tensors they are.
 
     The target appears when it is complete, and replaces what had its name. fairseq1's names become
     fairseq2's; of a Whisper model, in any form that is published, the encoder stays, with the names
-    that it has in ours.
+    that it has in ours. An adapter is merged with its base, or written as it is in PEFT's form.
 
     :param source: a checkpoint file, the checkpoint of a training step, a folder of Transformers,
-        or the output directory of a training run, of which the best checkpoint is taken, or the
-        last if there are no scores.
-    :param target: a file whose name ends in ``.pt`` or ``.safetensors``.
+        an adapter in PEFT's form, or the output directory of a training run, of which the best
+        checkpoint is taken, or the last if there are no scores.
+    :param target: a file whose name ends in ``.pt`` or ``.safetensors``; of an adapter that is not
+        to be merged, a new folder.
     :param int8: whether large weights are written in 8 bits; else all keep their data types.
-    :raises ConfigError: the target's name has another end, or the run has no checkpoint.
-    :raises CheckpointError: the source cannot be read, or the target not written.
+    :param merge: whether ``source`` is an adapter to be merged with its base.
+    :raises ConfigError: the target's name has another end, the run has no checkpoint, or there is
+        no adapter to merge.
+    :raises CheckpointError: the source cannot be read, or the target not written; or the base of an
+        adapter is not found.
     """
+    folder = _find_step(source) if source.is_dir() else source
+    adapter = read_adapter(folder, get_model_checkpoint_loader())
+    if adapter is not None and not merge:
+        return _write_adapter(adapter, source, target)
+    if adapter is None and merge:
+        raise ConfigError(f"{source} holds no adapter, so there is nothing to merge.")
     write = WRITERS.get(target.suffix)
     if write is None:
         raise ConfigError(f"{target} must end in {' or '.join(WRITERS)}, which tells its format.")
-    read = _read(source)
-    renamed = convert_whisper(read) if is_whisper(read) else rename_fairseq1(read)
-    weights = _check_tensors(source, renamed)
-    stored = to_eight_bits(weights) if int8 else weights
+    weights = _check_tensors(source, _rename(_read(folder)))
+    _write(to_eight_bits(weights) if int8 else weights, target, write)
+    return len(weights)
+
+
+def _write(stored: dict[str, Tensor], target: Path, write: Writer) -> None:
     try:
         target.parent.stat()  # a folder that is not there was not meant
         with replacing(target) as file:
@@ -76,21 +92,39 @@ def convert_checkpoint(source: Path, target: Path, *, int8: bool = False) -> int
     except (OSError, RuntimeError, SafetensorError) as ex:
         reason = getattr(ex, "strerror", None) or str(ex).strip().partition("\n")[0]
         raise CheckpointError(f"{target} cannot be written: {reason}.") from None
-    return len(weights)
 
 
-def _read(source: Path) -> dict[str, object]:
-    if is_transformers_folder(source):
-        return dict(find_model(source).read_weights())
-    folder = _find_step(source) if source.is_dir() else source
-    file = find_checkpoint_file(folder)
-    if file is not None or not folder.is_dir():
-        return _open(file or folder)
-    if (folder / "pp_00" / "tp_01").exists():
-        raise CheckpointError(f"{folder} is cut for tensor parallelism, which is not understood.")
+def _write_adapter(adapter: Adapter, source: Path, target: Path) -> int:
+    if target.suffix in WRITERS:
+        raise ConfigError(
+            f"{source} holds an adapter of {adapter.base.name}: `--merge` writes the whole model;"
+            " a folder as the target gets the adapter in PEFT's form."
+        )
+    base = adapter.base
+    return write_peft(PeftAdapter(base.name, base.sha256, adapter.alpha, adapter.weights), target)
+
+
+def _rename(weights: dict[str, object]) -> dict[str, object]:
+    return convert_whisper(weights) if is_whisper(weights) else rename_fairseq1(weights)
+
+
+def _read(path: Path) -> dict[str, object]:
+    """Return the weights in a file or folder; those of an adapter merged with its base's."""
+    if is_transformers_folder(path):
+        return dict(find_model(path).read_weights())
+    loader = get_model_checkpoint_loader()
+    adapter = read_adapter(path, loader)
+    if adapter is not None:
+        base = from_eight_bits(_rename(_read(adapter.base.find())))
+        return dict(adapter.merge(cast("dict[str, Tensor]", base).items()))
+    file = find_checkpoint_file(path)
+    if file is not None or not path.is_dir():
+        return _open(file or path)
+    if (path / "pp_00" / "tp_01").exists():
+        raise CheckpointError(f"{path} is cut for tensor parallelism, which is not understood.")
     options = ModelCheckpointLoadOptions(gangs=create_fake_gangs(CPU), mmap=True)
     try:
-        return dict(get_model_checkpoint_loader().lazy_load(folder, {}, options))
+        return dict(loader.lazy_load(path, {}, options))
     except CorruptModelCheckpointError as ex:
         raise CheckpointError(str(ex)) from None
 

@@ -58,6 +58,7 @@ from wavellama.checkpoints.interop import (
     convert_ssl_state_dict,
     convert_state_dict,
 )
+from wavellama.checkpoints.lora import read_adapter
 from wavellama.checkpoints.reading import FileWeights, check_fit, find_checkpoint_file, iter_weights
 from wavellama.errors import CheckpointError
 from wavellama.fairseq2_private import register_or_replace
@@ -117,10 +118,14 @@ class CheckedLoader(ModelCheckpointLoader):
         shard_dims: Mapping[str, int],
         options: ModelCheckpointLoadOptions | None = None,
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yield the weights by the model's names.
+        """Yield the weights by the model's names; those of an adapter are merged with its base's.
 
-        :raises CheckpointError: the one file cannot be read, or is of another model.
+        :raises CheckpointError: the one file cannot be read, or is of another model; or the base of
+            an adapter is not found.
         """
+        adapter = read_adapter(path, self._other)
+        if adapter is not None:
+            return adapter.merge(self.lazy_load(adapter.base.find(), shard_dims, options))
         options = options or ModelCheckpointLoadOptions()
         gangs, convert = options.gangs or get_current_gangs(), options.state_dict_converter or dict
         file = find_checkpoint_file(path) if gangs.root.size == gangs.dp.size else None

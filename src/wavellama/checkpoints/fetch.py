@@ -110,26 +110,38 @@ def local_path(uri: Uri) -> Path:
 
 
 def verify_sha256(path: Path, expected: str, memory: Path) -> None:
-    """Compare the SHA-256 of a file with the one expected; a file that passed is not read again.
+    """Compare the SHA-256 of a file with the one expected.
 
-    :param memory: a folder that remembers which files, in which state, have passed.
+    :param memory: as in ``find_sha256``.
     :raises ConfigError: the path is a folder.
     :raises CheckpointError: the sums differ.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder, and `{CHECKSUM_FIELD}` is the sum of one file.")
-    state = path.stat()
-    seal = f"{expected.lower()} {state.st_size} {state.st_mtime_ns}"
-    note = memory / hashlib.sha1(str(path.resolve()).encode()).hexdigest()
-    if note.is_file() and note.read_text("utf-8") == seal:
-        return
-    found = file_digest(path)
+    found = find_sha256(path, memory, expected.lower())
     if found != expected.lower():
         raise CheckpointError(
             f"{path} is damaged or another file: its SHA-256 is {found}, and the card expects"
             f" {expected.lower()}; delete it and fetch it again."
         )
-    write_text(note, seal)
+
+
+def find_sha256(path: Path, memory: Path, expected: str | None = None) -> str:
+    """Return the SHA-256 of a file; one that has not changed since is not read again.
+
+    :param memory: a folder that remembers the sums of files, and their state then.
+    :param expected: the only sum that is worth remembering; None: any.
+    """
+    state = path.stat()
+    seal = f" {state.st_size} {state.st_mtime_ns}"
+    note = memory / hashlib.sha1(str(path.resolve()).encode()).hexdigest()
+    known = note.read_text("utf-8") if note.is_file() else ""
+    if known.endswith(seal):
+        return known.removesuffix(seal)
+    found = file_digest(path)
+    if expected in (None, found):
+        write_text(note, found + seal)
+    return found
 
 
 def _checkpoint_uri(card: AssetCard) -> Uri:

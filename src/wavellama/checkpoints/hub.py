@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from wavellama.checkpoints.family import CheckedModelFamily
+from wavellama.checkpoints.fetch import CHECKSUM_FIELD
+from wavellama.checkpoints.peft import read_peft
 from wavellama.checkpoints.trained_run import TrainedRun, read_run
 from wavellama.checkpoints.transformers_folder import (
     is_transformers_folder,
@@ -179,10 +181,11 @@ def find_model(name: AssetCard | Path | str) -> ModelSource:
     """Return the model card, the training run, or the folder of Transformers, that a name means.
 
     A card goes before a folder of its name in the current directory; ``./name`` means the folder.
-    ``~`` is the home directory.
+    ``~`` is the home directory. A folder may also hold an adapter in PEFT's form, which means its
+    base model with the adapter merged.
 
-    :param name: a card, its name, or a folder: the output directory of a training run, or what
-        Transformers saved; a path means a folder.
+    :param name: a card, its name, or a folder: the output directory of a training run, what
+        Transformers saved, or an adapter; a path means a folder.
     :raises UnknownNameError: there is no such card; the error names near ones.
     :raises ConfigError: the name is empty, or the directory holds no run with a checkpoint.
     :raises AssetMetadataError: the ``model.yaml`` of the run, or a score beside it, cannot be read.
@@ -206,8 +209,26 @@ def find_model(name: AssetCard | Path | str) -> ModelSource:
 def _read_folder(folder: Path) -> ModelSource:
     if is_transformers_folder(folder):
         return ModelSource(read_transformers_folder(folder))
+    peft = read_peft(folder)
+    if peft is not None:
+        return _adapted(find_model(peft.base), folder)
     run = read_run(folder)
     return ModelSource(run.load_card(), run)
+
+
+def _adapted(base: ModelSource, folder: Path) -> ModelSource:
+    """Return a base model with the weights that the adapter in a folder makes of its own."""
+    card = _drop_checksums(base.card)
+    fields = {**card.metadata, "checkpoint": str(folder.resolve())}
+    return ModelSource(AssetCard(card.name, fields, card.base), base.run)
+
+
+def _drop_checksums(card: AssetCard) -> AssetCard:
+    """Return the card without what it, or one it builds on, says of the file of its checkpoint."""
+    base = None if card.base is None else _drop_checksums(card.base)
+    dropped = (CHECKSUM_FIELD, "checkpoint_path")
+    fields = {key: value for key, value in card.metadata.items() if key not in dropped}
+    return AssetCard(card.name, fields, base)
 
 
 def check_recognises(kls: type[Module]) -> None:

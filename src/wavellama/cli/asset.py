@@ -41,11 +41,15 @@ def add_asset_parser(subparsers: Subparsers) -> None:
     converting.add_argument(
         "source",
         metavar="IN",
-        help="a file, a step's checkpoint, a run's directory or a folder of Transformers; with"
-        " --to also a model's name",
+        help="a file, a step's checkpoint, a run's directory, a folder of Transformers or an"
+        " adapter of PEFT; with --to also a model's name",
     )
     converting.add_argument(
-        "target", nargs="?", type=Path, metavar="OUT", help="FILE.pt or FILE.safetensors"
+        "target",
+        nargs="?",
+        type=Path,
+        metavar="OUT",
+        help="FILE.pt or FILE.safetensors; of an adapter: a folder, in PEFT's form",
     )
     converting.add_argument(
         "--out", type=Path, metavar="OUT", help="the same; with --to the folder to write"
@@ -53,6 +57,9 @@ def add_asset_parser(subparsers: Subparsers) -> None:
     converting.add_argument("--to", choices=FORMS, help="the program that is to read the model")
     converting.add_argument(
         "--int8", action="store_true", help="write large weights in 8 bits: a quarter of float32"
+    )
+    converting.add_argument(
+        "--merge", action="store_true", help="merge an adapter (of LoRA) with the model it is for"
     )
     converting.set_defaults(run=convert_asset)
 
@@ -97,7 +104,7 @@ def convert_asset(args: argparse.Namespace) -> int:
         return _export(args, target)
     from wavellama.checkpoints.convert import convert_checkpoint
 
-    count = convert_checkpoint(Path(args.source), target, int8=args.int8)
+    count = convert_checkpoint(Path(args.source), target, int8=args.int8, merge=args.merge)
     print(f"{target}: {count} tensors.")
     return 0
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast, get_args
 
+import torch
 from fairseq2.recipe.component import ComponentManager
 from fairseq2.recipe.config import (
     AdamWConfig,
@@ -34,6 +35,7 @@ from wavellama.data.parquet.files import holds_parquet
 from wavellama.data.plan import ExampleSource, ReaderOptions
 from wavellama.decoding.component import BEAM_GENERATOR
 from wavellama.faults import Checked
+from wavellama.model.lora import LoraConfig
 from wavellama.model.loss import Objective
 from wavellama.model.masking import NO_MASKER, MaskerFactory
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
@@ -262,6 +264,10 @@ class TrainConfig(Checked):
     objective: Objective = field(default_factory=lambda: Objective())
     augment: AugmentSection = field(default_factory=lambda: AugmentSection())
     freeze: FreezeSection = field(default_factory=lambda: FreezeSection())
+
+    lora: LoraConfig | None = None
+    """The adapters that are trained instead of the model's own weights; None: no adapters."""
+
     early_stopping: EarlyStoppingSection | None = None
     """When to end the run before its last step; None: never."""
 
@@ -285,6 +291,18 @@ class TrainConfig(Checked):
             yield from self._ctc_only_faults()
         if self.early_stopping is not None:
             yield from self._early_stopping_faults()
+        if self.lora is not None:
+            yield from self._lora_faults()
+
+    def _lora_faults(self) -> Iterator[str]:
+        if self.model.name is None and self.model.path is None:
+            yield "`lora` adapts a model that exists: give `model.name`."
+        mode = self.trainer.mixed_precision.mode
+        if self.model.dtype != torch.float32 and mode == "off":
+            yield (
+                "Adapters have weights in float32; where the base has `model.dtype`"
+                f" {self.model.dtype}, set `trainer.mixed_precision.mode: auto`."
+            )
 
     def _ctc_only_faults(self) -> Iterator[str]:
         metric = self.regime.score_metric

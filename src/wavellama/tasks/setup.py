@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -117,15 +117,18 @@ def _read_weights(source: str, device: Device) -> Mapping[str, object]:
 
 
 class Freezer:
-    """Freezes encoder and decoder for the first steps of a run, lower layers for all of it."""
+    """Freezes encoder and decoder for the first steps of a run, lower layers for all of it.
+
+    What is frozen when it is made, as by ``lora``, stays so.
+    """
 
     def __init__(self, model: Module, section: FreezeSection) -> None:
         """:raises ConfigError: the encoder has fewer layers than are to be frozen."""
         self._section = section
-        self._lower = _lower_layers(model, section.encoder_layers)
+        self._lower = _trainable(_lower_layers(model, section.encoder_layers))
         children = dict(model.named_children())
-        self._encoder = [child for name, child in children.items() if name in ENCODER_PARTS]
-        self._decoder = [child for name, child in children.items() if name not in ENCODER_PARTS]
+        self._encoder = _trainable(children[name] for name in children if name in ENCODER_PARTS)
+        self._decoder = _trainable(children[name] for name in children if name not in ENCODER_PARTS)
 
     def start_step(self, step_nr: int) -> None:
         """Freeze or thaw what ``step_nr`` (the first one is 1) asks for."""
@@ -145,10 +148,21 @@ def _lower_layers(model: Module, num_layers: int) -> list[Module]:
     return [cast(Module, model.encoder_frontend), *layers[:num_layers]] if num_layers else []
 
 
+def _trainable(modules: Iterable[Module]) -> list[tuple[Module, str]]:
+    """Return where the trainable parameters are; FSDP puts others in their place in each step."""
+    inner = [module for outer in modules for module in outer.modules()]
+    return [
+        (module, name)
+        for module in inner
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.requires_grad
+    ]
+
+
 def _is_over(num_steps: int, step_nr: int) -> bool:
     return 0 <= num_steps < step_nr
 
 
-def _set_trainable(modules: Sequence[Module], trainable: bool) -> None:
-    for module in modules:
-        module.requires_grad_(trainable)
+def _set_trainable(places: Iterable[tuple[Module, str]], trainable: bool) -> None:
+    for module, name in places:
+        module.get_parameter(name).requires_grad_(trainable)

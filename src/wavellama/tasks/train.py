@@ -23,6 +23,7 @@ from wavellama.fairseq2_private import register_or_replace, set_early_stopper
 from wavellama.tasks.adapters import adapt
 from wavellama.tasks.config import FreezeSection, TrainConfig
 from wavellama.tasks.curves import CurveRecorder
+from wavellama.tasks.lora import set_lora
 from wavellama.tasks.setup import (
     AsrModule,
     Freezer,
@@ -67,6 +68,7 @@ class AsrTraining(Recipe):
     def setup_model(self, context: RecipeContext, model: Module, newly_initialized: bool) -> Module:
         """Give the model what the configuration names, before it is wrapped."""
         config, adapter = context.get_config_as(TrainConfig), adapt(model)
+        set_lora(context, model, config.model, config.lora)
         assert isinstance(model, AsrModule), "adapt knows no others"
         adapter.check_objective(config.objective)
         if config.encoder_from is not None and newly_initialized:

@@ -1,0 +1,127 @@
+"""Adapters in the form of the library PEFT: a folder of a configuration and a file of tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wavellama.errors import CheckpointError
+from wavellama.files import replacing, write_text
+
+CONFIG_FILE: Final = "adapter_config.json"
+WEIGHTS_FILE: Final = "adapter_model.safetensors"
+
+_PREFIX: Final = "base_model.model."
+
+_NAMES: Final = {".lora_A": ".lora_A.weight", ".lora_B": ".lora_B.weight"}
+"""The ends of our names of an adapter's weights, and PEFT's."""
+
+_OTHER_KINDS: Final = ("use_dora", "use_rslora", "alpha_pattern", "fan_in_fan_out", "lora_bias")
+"""What in a configuration of PEFT makes an adapter that computes something else."""
+
+_SHA256: Final = "base_sha256"
+"""Where among the metadata of the tensors the digest of the base's weights stands."""
+
+
+@dataclass(frozen=True)
+class PeftAdapter:
+    """An adapter as PEFT keeps it, its weights by our names."""
+
+    base: str
+    """The card of the base model, or the folder of a training run."""
+
+    base_sha256: str | None
+    """The digest of the base's weights; None if PEFT wrote the adapter."""
+
+    alpha: float
+    weights: Mapping[str, Tensor]
+
+
+def read_peft(folder: Path) -> PeftAdapter | None:
+    """Return the adapter in a folder; None if there is none.
+
+    :raises CheckpointError: it cannot be read, or is no plain LoRA adapter.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        return None
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
+        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            digest = (file.metadata() or {}).get(_SHA256)
+    except (OSError, ValueError, SafetensorError) as ex:
+        raise CheckpointError(f"The adapter in {folder} cannot be read: {ex}.") from None
+    _check_kind(config, folder)
+    weights = {_our_name(name): weight for name, weight in found.items()}
+    return PeftAdapter(config["base_model_name_or_path"], digest, config["lora_alpha"], weights)
+
+
+def _check_kind(config: Mapping[str, Any], folder: Path) -> None:
+    other = [key for key in _OTHER_KINDS if config.get(key)]
+    if config.get("peft_type") != "LORA" or other:
+        kind = other[0] if other else config.get("peft_type")
+        raise CheckpointError(f"{folder} holds an adapter of another kind than LoRA: {kind}.")
+    if not config.get("base_model_name_or_path"):
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} does not say which model the adapter is for: set"
+            " `base_model_name_or_path` to its card."
+        )
+
+
+def write_peft(adapter: PeftAdapter, folder: Path) -> int:
+    """Write an adapter, and return of how many tensors; a masker is left out.
+
+    The folder appears when it is complete. PEFT counts adapted projections, which are none of
+    torch's ``Linear``, among its ``target_parameters``.
+
+    :raises CheckpointError: there is such a folder already, or it cannot be written.
+    """
+    weights = {n: w.contiguous() for n, w in adapter.weights.items() if not n.startswith("masker.")}
+    metadata = {"format": "pt"}
+    if adapter.base_sha256 is not None:
+        metadata[_SHA256] = adapter.base_sha256
+    try:
+        with replacing(folder) as part:
+            part.mkdir()
+            save_file(
+                {_their_name(n): w for n, w in weights.items()}, part / WEIGHTS_FILE, metadata
+            )
+            config = _describe(adapter, weights)
+            write_text(part / CONFIG_FILE, f"{json.dumps(config, indent=2)}\n")
+    except OSError as ex:
+        raise CheckpointError(f"{folder} cannot be written: {ex.strerror or ex}.") from None
+    return len(weights)
+
+
+def _describe(adapter: PeftAdapter, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    adapted = [name.removesuffix(".lora_A") for name in weights if name.endswith(".lora_A")]
+    others = [name for name in weights if not name.endswith(tuple(_NAMES))]
+    return {
+        "peft_type": "LORA",
+        "base_model_name_or_path": adapter.base,
+        "inference_mode": True,
+        "r": len(weights[f"{adapted[0]}.lora_A"]),
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": [],
+        "target_parameters": [f"{name}.weight" for name in adapted],
+        "modules_to_save": sorted({name.rpartition(".")[0] for name in others}) or None,
+    }
+
+
+def _our_name(name: str) -> str:
+    name = name.removeprefix(_PREFIX)
+    ends = {theirs: ours for ours, theirs in _NAMES.items() if name.endswith(theirs)}
+    return next((name.removesuffix(theirs) + ours for theirs, ours in ends.items()), name)
+
+
+def _their_name(name: str) -> str:
+    return _PREFIX + name + (".weight" if name.endswith(tuple(_NAMES)) else "")
