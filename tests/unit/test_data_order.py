@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
-from wavellama.data.order import WINDOW, EpochOrder, PlannedBatch, Position, cut_batches, share_rows
+from wavellama.data.order import EpochOrder, PlannedBatch, Position, cut_batches, share_rows
 from wavellama.data.plan import Plan, Planner, ReaderOptions
+from wavellama.data.shuffle import WINDOW
 from wavellama.data.utterance import Utterance
 from wavellama.units import seconds_to_samples
 

@@ -22,6 +22,7 @@ from fairseq2.gang import create_fake_gangs
 
 from wavellama.data.check import check_dataset
 from wavellama.data.dataset import AsrDataset
+from wavellama.data.facts import facts_of
 from wavellama.data.manifest import read_manifest, write_manifest
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
 from wavellama.data.mixing import Betas, Mixture, Part
@@ -92,6 +93,19 @@ def test_a_row_is_the_utterance_that_was_packed(manifest: Path, packed: ParquetD
             facts = ("text", "duration", "lang", "speaker", "split", "words")
             assert [getattr(old, name) for name in facts] == [getattr(new, name) for name in facts]
             assert torch.equal(before.read_audio(old), packed.read_audio(new))
+
+
+def test_what_is_known_of_rows_is_what_they_say(packed: ParquetDataset) -> None:
+    rows = packed.utterances("train")
+    known, said = rows.facts, facts_of(list(rows))
+
+    assert known.secs.tolist() == said.secs.tolist()
+    for name in ("langs", "corpora"):
+        one, other = getattr(known, name), getattr(said, name)
+        assert [one.known[i] for i in one.numbers] == [other.known[i] for i in other.numbers]
+    assert known.groups is not None
+    assert len(np.unique(known.groups)) == len({row.group for row in rows})
+    assert [row.text for row in rows.take(np.array([3, 1]))] == [rows[3].text, rows[1].text]
 
 
 def test_files_keep_their_bytes_and_stretches_are_encoded_without_loss(

@@ -11,6 +11,7 @@ from fairseq2.datasets import DataReader, Seq2SeqBatch
 from fairseq2.gang import Gangs
 from torch import Tensor
 
+from wavellama.data.facts import Names, facts_of, take
 from wavellama.data.plan import ReaderOptions
 from wavellama.data.reader import create_batch_reader
 from wavellama.data.utterance import Utterance
@@ -45,34 +46,35 @@ class AsrDataset(ABC):
         :raises DataError: no utterance of the split is within the limits of length.
         :raises UnknownLanguageError: the model does not know a language of the split.
         """
-        given = self._in_languages(split, options.languages)
+        everything = self.utterances(split)
+        facts = facts_of(everything)
+        num_given = self._count_in(facts.langs, split, options.languages)
+        kept = options.find_kept(facts)
         shortest, longest = options.min_audio_secs, options.max_audio_secs
-        utterances = list(filter(options.keeps, given))
-        if not utterances:
+        if not len(kept):
             raise DataError(
                 f"The split {split} has no utterance of {shortest:g} to {longest:g} seconds."
             )
-        if len(utterances) < len(given):
+        if len(kept) < num_given:
             _log.warning(
                 "%d of %d utterances of the split %s are left out: they are not %g to %g seconds"
                 " long.",
-                len(given) - len(utterances),
-                len(given),
+                num_given - len(kept),
+                num_given,
                 split,
                 shortest,
                 longest,
             )
-        for lang in {u.lang for u in utterances} if options.model_languages else ():
+        for lang in facts.langs[kept].used() if options.model_languages else ():
             options.model_languages.row(lang)
+        utterances = everything if len(kept) == len(everything) else take(everything, kept)
         return create_batch_reader(self.read_audio, utterances, tokenizer, gangs, options)
 
-    def _in_languages(self, split: str, languages: Sequence[str]) -> Sequence[Utterance]:
-        """Return the split's utterances in ``languages``; in all, if none is named."""
-        utterances = self.utterances(split)
-        if not languages:
-            return utterances
-        known = {u.lang for u in utterances if u.lang is not None}
+    @staticmethod
+    def _count_in(langs: Names, split: str, languages: Sequence[str]) -> int:
+        """Return how many utterances are in ``languages``; all, if none is named."""
+        known = [lang for lang in langs.used() if lang is not None]
         for lang in languages:
             if lang not in known:
                 raise UnknownNameError(f"language of the split {split}", lang, sorted(known))
-        return [u for u in utterances if u.lang in languages]
+        return int(langs.are_in(languages).sum()) if languages else len(langs.numbers)

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Final, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from wavellama.data.facts import Facts, facts_of
+from wavellama.data.shuffle import shuffle
 from wavellama.data.utterance import Utterance
 from wavellama.errors import DataError
 
@@ -52,13 +55,9 @@ class Mixture:
 
     def __init__(self, utterances: Sequence[Utterance], betas: Betas) -> None:
         """:raises DataError: an exponent is about what no row names."""
-        rows: dict[Part, list[int]] = {}
-        self._secs: dict[Part, float] = {}
-        for index, utterance in enumerate(utterances):
-            part = Part(utterance.corpus or NOT_NAMED, utterance.lang or NOT_NAMED)
-            rows.setdefault(part, []).append(index)
-            self._secs[part] = self._secs.get(part, 0.0) + utterance.duration
-        self._rows = {part: torch.tensor(own) for part, own in rows.items()}
+        facts = facts_of(utterances)
+        self._groups, self._rows = facts.groups, _find_parts(facts)
+        self._secs = {part: float(facts.secs[own].sum()) for part, own in self._rows.items()}
         self.shares = compute_shares(self._secs, betas)
         self.num_draws = count_draws(self.shares, len(utterances))
         """How many rows an epoch has of each part."""
@@ -93,8 +92,7 @@ class Mixture:
         for part, own in self._rows.items():
             num_draws = self.num_draws[part]
             passes = [
-                own[torch.randperm(len(own), generator=generator)]
-                for _ in range(-(-num_draws // len(own)))
+                shuffle(own, self._groups, generator) for _ in range(-(-num_draws // len(own)))
             ]
             rows.append(torch.cat(passes)[:num_draws])
             jitter = torch.rand(num_draws, generator=generator, dtype=torch.float64)
@@ -111,6 +109,19 @@ class Mixture:
                 f" {self.shares[part]:.2%}), each of {num_rows} rows, {self._secs[part] / 3600:.2f}"
                 f" h, {num_draws / num_rows:.2f} times"
             )
+
+
+def _find_parts(facts: Facts) -> dict[Part, Tensor]:
+    """Return the rows of each part; the part of the first row comes first."""
+    numbers = facts.corpora.numbers.astype(np.int64) * len(facts.langs.known) + facts.langs.numbers
+    found, first = np.unique(numbers, return_index=True)
+    parts = {}
+    for number in found[first.argsort()]:
+        corpus, lang = divmod(int(number), len(facts.langs.known))
+        names = facts.corpora.known[corpus], facts.langs.known[lang]
+        part = Part(*(name or NOT_NAMED for name in names))
+        parts[part] = torch.from_numpy(np.flatnonzero(numbers == number))
+    return parts
 
 
 def compute_shares(amounts: Mapping[Part, float], betas: Betas) -> dict[Part, float]:

@@ -17,10 +17,8 @@ import torch
 
 from wavellama.data.mixing import Mixture
 from wavellama.data.plan import Plan, Planner, ReaderOptions
+from wavellama.data.shuffle import WINDOW, shuffle
 from wavellama.units import seconds_to_samples
-
-WINDOW: Final = 2048
-"""Rows that are sorted by length together."""
 
 STEP: Final = 1.03
 """By how much longer a row must be to come behind another one."""
@@ -56,15 +54,15 @@ class EpochOrder:
         """
         self._planner, self._options, self._key = planner, options, f"{seed}:{epoch}"
         generator = torch.Generator().manual_seed(random.Random(self._key).getrandbits(63))
+        self._rows = torch.arange(planner.num_utterances)
         if mixture is not None:
             self._rows = mixture.draw_rows(generator)
         elif options.shuffle:
-            self._rows = torch.randperm(planner.num_utterances, generator=generator)
-        else:
-            self._rows = torch.arange(planner.num_utterances)
+            self._rows = shuffle(self._rows, planner.facts.groups, generator)
         self._is_rising = options.short_first and epoch == 0
         if self._is_rising:
-            self._rows = self._rows[planner.audio_secs_of(self._rows).argsort(stable=True)]
+            secs = torch.from_numpy(planner.facts.secs)
+            self._rows = self._rows[secs[self._rows].argsort(stable=True)]
 
     @property
     def signature(self) -> tuple[object, ...]:

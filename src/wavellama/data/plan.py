@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import torch
+import numpy as np
 from fairseq2.datasets import SyncMode
-from torch import Tensor
+from numpy.typing import NDArray
 
+from wavellama.data.facts import Facts, Names, facts_of
 from wavellama.data.mixing import Betas
 from wavellama.data.utterance import Utterance
 from wavellama.errors import DataError
@@ -82,10 +84,12 @@ class ReaderOptions:
     sync_mode: SyncMode = SyncMode.UNTIL_LAST
     """When the ranks of a run stop: with the first one out of data, or with the last."""
 
-    def keeps(self, utterance: Utterance) -> bool:
-        """Say whether an utterance has a length and a language that are read."""
-        is_fit = self.min_audio_secs <= utterance.duration <= self.max_audio_secs
-        return is_fit and (not self.languages or utterance.lang in self.languages)
+    def find_kept(self, facts: Facts) -> NDArray[np.int64]:
+        """Return the places of the utterances whose length and language are read."""
+        are_kept = (facts.secs >= self.min_audio_secs) & (facts.secs <= self.max_audio_secs)
+        if self.languages:
+            are_kept &= facts.langs.are_in(self.languages)
+        return np.flatnonzero(are_kept)
 
 
 @dataclass(frozen=True)
@@ -110,17 +114,22 @@ class Planner:
 
     def __init__(self, utterances: Sequence[Utterance], options: ReaderOptions) -> None:
         self._utterances, self._options = utterances, options
-        self._by_lang = _group(utterances, lambda utterance: utterance.lang)
-        self._by_source = self._by_lang
-        if options.examples_from == "speaker":
-            self._by_source = _group(utterances, lambda utterance: utterance.speaker)
+        self.facts = facts_of(utterances)
         self.num_utterances = len(utterances)
-        self.audio_secs = sum(utterance.duration for utterance in utterances)
+        self.audio_secs = float(self.facts.secs.sum())
         """The length of all of them."""
 
-    def audio_secs_of(self, rows: Tensor) -> Tensor:
-        """Return the length of each row in seconds. (N) to (N)."""
-        return torch.tensor([self._utterances[row].duration for row in rows.tolist()])
+    @cached_property
+    def _by_lang(self) -> dict[str | None, NDArray[np.int64]]:
+        """The places of the utterances of each language."""
+        return self.facts.langs.places()
+
+    @cached_property
+    def _by_source(self) -> dict[str | None, NDArray[np.int64]]:
+        """The places of the utterances of each source of examples."""
+        if self._options.examples_from == "language":
+            return self._by_lang
+        return Names.of([utterance.speaker for utterance in self._utterances]).places()
 
     def plan(self, index: int, draw: random.Random) -> Plan:
         """Return what to read for an utterance: with which one it is joined, and how fast.
@@ -130,7 +139,8 @@ class Planner:
         options = self._options
         indices = [index]
         if draw.random() < options.concat_p:
-            partner = draw.choice(self._by_lang[self._utterances[index].lang])
+            lang = self.facts.langs.known[self.facts.langs.numbers[index]]
+            partner = int(draw.choice(self._by_lang[lang]))
             if partner != index and self._secs([index, partner]) <= options.max_audio_secs:
                 indices.append(partner)
         speed = draw.choice(options.speeds) if options.speeds else 1.0
@@ -149,23 +159,15 @@ class Planner:
         options, utterance = self._options, self._utterances[indices[0]]
         by_speaker = options.examples_from == "speaker"
         source = utterance.speaker if by_speaker else utterance.lang
-        others = [other for other in self._by_source[source] if other not in indices]
-        if not others:
+        candidates = self._by_source[source]
+        others = candidates[~np.isin(candidates, indices)]
+        if not len(others):
             raise DataError(
                 f"{utterance.audio} is the only utterance of its {options.examples_from}"
                 f" ({source}), so there is no context example for it."
             )
-        return draw.sample(others, min(len(others), 2 * options.num_examples))
+        drawn = draw.sample(range(len(others)), min(len(others), 2 * options.num_examples))
+        return [int(others[place]) for place in drawn]
 
     def _secs(self, indices: list[int]) -> float:
-        return sum(self._utterances[index].duration for index in indices)
-
-
-def _group(
-    utterances: Sequence[Utterance], source: Callable[[Utterance], str | None]
-) -> dict[str | None, list[int]]:
-    """Return the places of the utterances of each source."""
-    groups: dict[str | None, list[int]] = {}
-    for index, utterance in enumerate(utterances):
-        groups.setdefault(source(utterance), []).append(index)
-    return groups
+        return float(sum(self.facts.secs[index] for index in indices))

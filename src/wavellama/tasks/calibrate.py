@@ -14,6 +14,7 @@ from fairseq2.gang import create_fake_gangs
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from wavellama.data.facts import facts_of
 from wavellama.data.manifest_dataset import ManifestDatasetConfig, open_manifest_dataset
 from wavellama.data.plan import ReaderOptions
 from wavellama.decoding.generate import generate
@@ -102,7 +103,8 @@ class SplitReader:
         )
         reader = dataset.create_reader(self.split, tokenizer, create_fake_gangs(device), options)
         batches = (batch for batches in reader for batch in batches)
-        return batches, sum(map(options.keeps, dataset.utterances(self.split)))
+        kept = options.find_kept(facts_of(dataset.utterances(self.split)))
+        return batches, len(kept)
 
 
 def check_decoder(model: torch.nn.Module) -> Wav2Vec2LlamaModel:

@@ -18,6 +18,7 @@ from typing_extensions import override
 from wavellama.checkpoints.trained_run import write_lengths
 from wavellama.data.coverage import check_texts
 from wavellama.data.dataset import AsrDataset
+from wavellama.data.facts import facts_of
 from wavellama.errors import ConfigError
 from wavellama.fairseq2_private import register_or_replace, set_early_stopper
 from wavellama.tasks.adapters import adapt
@@ -119,8 +120,8 @@ def _open_splits(
         dataset.create_reader(section.valid_split, tokenizer, gangs, valid_options),
     )
     if gangs.root.rank == 0:
-        heard = filter(train_options.keeps, utterances)
-        write_lengths(context.output_dir, [utterance.duration for utterance in heard])
+        facts = facts_of(utterances)
+        write_lengths(context.output_dir, facts.secs[train_options.find_kept(facts)].tolist())
     return readers
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from wavellama.audio.load import load_audio
 from wavellama.data.dataset import AsrDataset
+from wavellama.data.facts import Facts, Names, StoredUtterances
 from wavellama.data.parquet.columns import Columns, audio_bytes
 from wavellama.data.parquet.files import ParquetFiles
 from wavellama.data.parquet.index import Index, open_index
@@ -25,7 +26,7 @@ from wavellama.data.utterance import TOLERANCE_SECS, Utterance
 from wavellama.data.words import parse_words
 from wavellama.errors import AudioError, UnknownNameError
 from wavellama.faults import Checked
-from wavellama.units import samples_to_seconds
+from wavellama.units import SAMPLE_RATE, samples_to_seconds
 
 PARQUET_ASR_FAMILY: Final = "parquet_asr"
 
@@ -174,12 +175,27 @@ class ParquetDataset(AsrDataset):
 
 
 @final
-class ParquetRows(Sequence[StoredUtterance]):
+class ParquetRows(StoredUtterances[StoredUtterance]):
     """Some rows of a data set, of which only their places are in memory."""
 
     def __init__(self, dataset: ParquetDataset, places: NDArray[np.int64]) -> None:
         """:param places: of the rows among all rows, in order."""
         self._dataset, self._places = dataset, places
+
+    @property
+    @override
+    def facts(self) -> Facts:
+        index, places = self._dataset.index, self._places
+        langs, corpora = (
+            Names(numbers[places], [name or None for name in index.names[kind]])
+            for kind, numbers in (("lang", index.lang), ("corpus", index.corpus))
+        )
+        groups = np.searchsorted(index.starts, places, "right")
+        return Facts(index.num_samples[places] / SAMPLE_RATE, langs, corpora, groups)
+
+    @override
+    def take(self, places: NDArray[np.int64]) -> ParquetRows:
+        return ParquetRows(self._dataset, self._places[places])
 
     def __len__(self) -> int:
         return len(self._places)
