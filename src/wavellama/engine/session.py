@@ -5,7 +5,7 @@ Shapes: N rows, K hypotheses per row, B hypotheses of all rows, M decoder width,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import chain, islice
 from typing import final
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wavellama.engine.cache import KeyValueCache
 from wavellama.engine.decoder import Engine, Prefix, Reading
+from wavellama.engine.replay import Record, ReplayedStep
 from wavellama.engine.rows import CachedRows
 
 
@@ -38,6 +39,7 @@ class EngineStepDecoder:
         *,
         keeps_width: bool | None = None,
         steps_ahead: int | None = None,
+        record: Record | None = None,
     ) -> None:
         """
         :param prompts: each row's embedded prompt. *Shape of each:* (S, M).
@@ -47,6 +49,7 @@ class EngineStepDecoder:
             is a faster one.
         :param steps_ahead: how many likeliest tokens ``follow`` should be asked for at a time. By
             default 8, but on the CPU, which nobody has to wait for, 1.
+        :param record: what records steps, to replay them; None: each is run by itself.
         """
         on_cpu = prompts[0].device.type == "cpu"
         self.steps_ahead = (1 if on_cpu else 8) if steps_ahead is None else steps_ahead
@@ -55,6 +58,7 @@ class EngineStepDecoder:
         self._rows = CachedRows(engine, prompts, prefix)
         self._columns = [[0] for _ in prompts]  # per row: what its hypotheses continue
         self._width = 1
+        self._replay = record and ReplayedStep(self.advance, self._where, record)
 
     def prefill(self) -> Tensor:
         """Read the prompts; return log-probabilities of each row's first token. (N, V)."""
@@ -100,7 +104,7 @@ class EngineStepDecoder:
         :raises ValueError: there are more or fewer tokens than hypotheses.
         """
         grids, cells = self._send(tokens)
-        return self._take(self.advance(grids), cells)
+        return self._take((self._replay or self.advance)(grids), cells)
 
     def step_together(
         self, decoders: Sequence[EngineStepDecoder], tokens: Sequence[list[int]]
@@ -163,6 +167,11 @@ class EngineStepDecoder:
         places = cache.take_places(tokens.size(1))
         cache.visible.scatter_(2, places[..., None], True)
         return Reading(cache, tokens, positions, places)
+
+    def _where(self) -> Hashable:
+        """Return what stays the same as long as a recorded step can be replayed."""
+        cache = self.cache
+        return cache.visible.shape, cache.visible.data_ptr(), cache.keys[0].data_ptr()
 
     def _fork(self) -> None:
         """Let the cache have the hypotheses of the list, and no others."""
