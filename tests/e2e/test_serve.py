@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import select
 import signal
 import socket
 import ssl
@@ -69,6 +70,11 @@ class Server:
             self.process.send_signal(number)
         out, err = self.process.communicate(timeout=START_SECS)
         return self.process.returncode, out, err
+
+    def memory_mib(self) -> float:
+        """Return how much memory it takes."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def client(self, **changes: Any) -> openai.OpenAI:
         """Return OpenAI's client."""
@@ -330,6 +336,26 @@ def test_odd_requests_get_an_answer_or_none(server: Server) -> None:
             assert not reply or reply.split()[1] in (b"400", b"401", b"413", b"431")
             assert b"Traceback" not in reply
     assert server.client().audio.transcriptions.create(file=as_file(talk(2.0)), model=CARD).text
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 1000000000", "Transfer-Encoding: chunked"])
+def test_a_gigabyte_is_refused_early_and_held_nowhere(server: Server, length: str) -> None:
+    before = server.memory_mib()
+
+    def frame(data: bytes) -> bytes:
+        return b"%x\r\n%s\r\n" % (len(data), data) if "chunked" in length else data
+
+    piece, num_sent = frame(bytes(2**20)), 0
+    with server.send(HEAD + length.encode() + b"\r\n\r\n" + frame(PART)) as connection:
+        while not select.select([connection], [], [], 0)[0]:
+            connection.sendall(piece)
+            num_sent += 1
+            assert num_sent < 200
+        assert b" 413 " in connection.recv(4096)
+        with suppress(ConnectionError):  # the server may hang up, or read on
+            for _ in range(300):
+                connection.sendall(piece)
+    assert server.memory_mib() - before < 60
 
 
 def test_a_slow_upload_holds_nobody_up(server: Server) -> None:

@@ -355,7 +355,7 @@ def test_fuzzed_bodies_leave_the_server_up(client: TestClient) -> None:
     draw = random.Random(0)
     body = client.build_request("POST", TRANSCRIPTIONS, files={"file": ("a.wav", clip(0.1))})
     good, content_type = body.read(), body.headers["content-type"]
-    for _ in range(100):
+    for _ in range(200):
         bad = bytearray(good)
         for _ in range(draw.randint(1, 40)):
             bad[draw.randrange(min(len(bad), draw.choice([200, len(bad)])))] = draw.randrange(256)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import PurePosixPath
-from threading import BoundedSemaphore
 from typing import Any, BinaryIO, Final, final
 
 import numpy as np
@@ -28,6 +27,7 @@ from wavellama.pipeline.plans import ClipPlan, Plan
 from wavellama.pipeline.scribes import Scribe, Written
 from wavellama.pipeline.segments import settled_segments, to_transcript
 from wavellama.server.scheduler import Batch, Client, ClientGoneError, Scheduler
+from wavellama.server.turns import Turns
 from wavellama.text.languages import LanguageTable
 from wavellama.transcript.types import Segment, Transcript
 from wavellama.units import SAMPLE_RATE
@@ -54,9 +54,12 @@ OnSettled = Callable[[Sequence[Segment]], None]
 class Upload:
     """An uploaded file as audio is read; reading fails once nobody waits for it."""
 
-    def __init__(self, file: BinaryIO, name: str, client: Client) -> None:
-        """:param name: the client's name of it, of which folders are left out."""
-        self._file, self._client = file, client
+    def __init__(self, file: BinaryIO, name: str, client: Client, readers: Turns) -> None:
+        """
+        :param name: the client's name of it, of which folders are left out.
+        :param readers: whoever reads it is one of them, and lets others go first now and then.
+        """
+        self._file, self._client, self._readers = file, client, readers
         last = PurePosixPath(name.replace("\\", "/")).name
         self.name = "".join(filter(str.isprintable, last))[:LONGEST_NAME] or "audio"
 
@@ -67,6 +70,7 @@ class Upload:
         """
         if self._client.is_gone:
             raise OSError("nobody waits for it any more")
+        self._readers.give_way()
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
@@ -101,7 +105,7 @@ class ServedModel:
         """
         self.name, self._pipeline, self._examples = name, pipeline, examples
         self._batching = Batching(max_secs=batch_secs, window=1)
-        self._readers = BoundedSemaphore(NUM_READERS)
+        self._readers = Turns(NUM_READERS)
         self.scheduler = Scheduler(batch_secs, on_batch)
 
     @property
@@ -130,7 +134,7 @@ class ServedModel:
         :raises WavellamaError: the model cannot do what the options ask for.
         """
         plan, client = self._plan(options)
-        return self._start(plan, client, Upload(file, name, client), on_settled)
+        return self._start(plan, client, Upload(file, name, client, self._readers), on_settled)
 
     def open_samples(self, samples: Tensor, options: TranscribeOptions) -> Transcription:
         """Return audio of a live session that is to be transcribed as a file is. (T).
@@ -180,8 +184,11 @@ class ServedModel:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Be one of the few who read audio, but while the model works for it."""
-        with self._readers:
+        self._readers.begin()
+        try:
             yield
+        finally:
+            self._readers.end()
 
     def _plan(self, options: TranscribeOptions, is_live: bool = False) -> tuple[Plan, Client]:
         """Return how options are honoured; a model that takes no language is not told any."""
@@ -233,7 +240,7 @@ class _SharedScribe:
         scribe: Scribe[Any],
         scheduler: Scheduler,
         client: Client,
-        readers: BoundedSemaphore | None,
+        readers: Turns | None,
     ) -> None:
         """:param readers: who waits for the model is none of them."""
         self._scribe, self._scheduler = scribe, scheduler
@@ -244,8 +251,8 @@ class _SharedScribe:
         sizes = [clip.num_samples for clip in clips]
         if self._readers is None:
             return self._scheduler.write(self._client, self._scribe, clips, sizes)
-        self._readers.release()
+        self._readers.end()
         try:
             return self._scheduler.write(self._client, self._scribe, clips, sizes)
         finally:
-            self._readers.acquire()
+            self._readers.begin()

@@ -73,7 +73,9 @@ def serve(
         ssl_certfile=None if address.ssl_certfile is None else str(address.ssl_certfile),
         ssl_keyfile=None if address.ssl_keyfile is None else str(address.ssl_keyfile),
     )
-    # Any client can send a text that is none; uvicorn logs it with a stack trace.
+    # Any client can send a form or a text that is none: the one is logged byte by byte, the other
+    # with a stack trace.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     logging.getLogger("uvicorn.error").addFilter(lambda record: "UTF-8" not in str(record.msg))
     try:
         config.load()
