@@ -118,7 +118,7 @@ def test_b11_a_loop_stops_as_soon_as_it_fills_the_window(begin: int) -> None:
     """Loops were looked for at every 250th step alone, and kept in the text."""
     prefix = [(i * i * 31 + 7 * i) % 800 + 10 for i in range(begin)]
     decoder = TableDecoder([scripted_row([*prefix, *[3, 4, 5] * 400], 900, p=0.999)])
-    options = SearchOptions(1, 2, guard=RepetitionGuard())
+    options = SearchOptions(1, 2, guard=RepetitionGuard(100, 4.0))
     ((best,),) = BeamSearch(options).run(decoder, [1000])
     assert best.stop_reason == "repetition"
     assert decoder.num_steps <= begin + 100

@@ -18,7 +18,7 @@ from sentencepiece import SentencePieceTrainer
 from torch import Tensor
 
 from tests.fakes import golden_tokenizer
-from wavellama.decoding.token_texts import word_token_spans
+from wavellama.decoding.token_texts import find_joints, word_token_spans
 from wavellama.text.words import split_words
 
 TEXT = "the cat sat on the mat, that the rat ate at the flat: über 東京 ไทย"
@@ -197,3 +197,30 @@ def test_words_of_another_text_are_an_error() -> None:
     tokenizer = load_tokenizer("mini_tokenizer")
     with pytest.raises(ValueError, match="not those of the tokens' text"):
         word_token_spans(tokenizer.create_decoder(), [5, 6], split_words("other"))
+
+
+@pytest.mark.parametrize("punctuation", [0, 1])
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("ab", "c", True),
+        ("ab", " c", False),
+        ("ab ", "c", False),
+        ("ab", " ", False),
+        ("ab", "", False),
+        ("a", "1", True),
+        ("字", "字", False),
+        ("字", "\u0301", True),
+        ("เ", "ก", True),
+        ("a", ".", None),
+        (".", "a", None),
+    ],
+)
+def test_a_word_goes_on_from_one_token_to_the_next(
+    first: str, second: str, expected: bool | None, punctuation: int
+) -> None:
+    """What stands beside punctuation (None) is as the caller says."""
+    joints = find_joints([first, second], punctuation)
+    goes_on = bool(punctuation) if expected is None else expected
+    assert joints.goes_on(joints.ends[0], 1) is goes_on
+    assert joints.going_on([joints.ends[0]])[0, 1].item() is goes_on

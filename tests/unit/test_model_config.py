@@ -39,6 +39,7 @@ def test_the_search_defaults_are_those_of_the_specification() -> None:
     config = Wav2Vec2LlamaBeamSearchConfig()
     assert (config.nbest, config.length_norm) == (5, False)
     assert (config.compression_window, config.compression_threshold) == (100, 4.0)
+    assert config.repetition_guard
     assert config.max_new_tokens is None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,14 @@ def test_what_a_transcript_tells(pipeline: ASRInferencePipeline) -> None:
         (one.score for one in segment.alternatives), reverse=True
     )
     assert segment.alternatives[0].text == segment.text
-    assert transcript.timings.recognition_secs > 0.0
+
+
+def test_times_of_recognition_add_up_to_what_it_took(pipeline: ASRInferencePipeline) -> None:
+    begin = perf_counter()
+    transcripts = results(pipeline, [clip(0.7), clip(0.3)], lang="deu_Latn")
+    secs = [transcript.timings.recognition_secs for transcript in transcripts]
+    assert min(secs) > 0.0
+    assert sum(secs) <= perf_counter() - begin
 
 
 def test_long_audio_is_cut_into_windows_that_overlap(pipeline: ASRInferencePipeline) -> None:

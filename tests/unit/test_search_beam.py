@@ -211,7 +211,7 @@ def test_a_whole_loop_is_not_better_than_its_one_copy() -> None:
     strays = dict.fromkeys((3, 4, 5, 6), 0.0075)
     row = _tree({(8,) * n: {8: 0.97} | strays for n in range(1, 200)} | {(): {8: 0.5, EOS: 0.5}})
 
-    options = SearchOptions(5, EOS, length_norm=True, guard=RepetitionGuard())
+    options = SearchOptions(5, EOS, length_norm=True, guard=RepetitionGuard(100, 4.0))
     (hypotheses,) = BeamSearch(options).run(TableDecoder([row]), [300])
     assert all(len(h.tokens) < 10 for h in hypotheses if h.stop_reason == "repetition")
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 class RepetitionGuard:
     """Stops a hypothesis that repeats itself."""
 
-    window: int = 100
+    window: int
     """The number of last tokens to watch; shorter hypotheses are left alone."""
 
-    threshold: float = 4.0
+    threshold: float
     """The compression ratio above which the window counts as repeating."""
 
     def cut(self, tokens: Sequence[int]) -> int | None:
