@@ -60,6 +60,18 @@ def test_words_are_found_within_a_frame(
     assert all(word.score is not None and word.score > 0.9 for word in words)
 
 
+def test_a_word_that_is_not_spoken_costs_the_others_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = hearing_model(monkeypatch, CONVOLUTIONS)
+    spoken = [SPOKEN[0], *SPOKEN[2:]]
+    audio = clip(speak(spoken, 3.5))
+    words = align(model, load_tokenizer(TOKENIZER), audio, "from q as be", "eng_Latn")
+    scores = {word.text: word.score or 0.0 for word in words}
+    assert scores.pop("q") < 0.01
+    assert min(scores.values()) > 0.999
+
+
 @pytest.mark.parametrize(("front_end", "frame_secs"), FRAME_SECS)
 def test_times_do_not_drift_in_long_audio(
     monkeypatch: pytest.MonkeyPatch, front_end: dict[str, Any], frame_secs: float

@@ -108,10 +108,12 @@ def test_a_bad_sample_late_in_the_audio() -> None:
 
 
 def test_too_short_is_known_at_the_end() -> None:
-    blocks = stream_audio(_as_dict(_noise(400), SAMPLE_RATE), 0.01)
-    assert len(next(blocks)) == 400  # arrays come in pieces of their own
-    with pytest.raises(AudioError, match=r"25\.0 ms long"):
+    blocks = stream_audio(_as_dict(_noise(399), SAMPLE_RATE), 0.01)
+    assert len(next(blocks)) == 399  # arrays come in pieces of their own
+    with pytest.raises(AudioError, match=r"^audio given as an array: .* 24\.9 ms long"):
         next(blocks)
+    with pytest.raises(AudioError, match=r"25\.0 ms long"):
+        _streamed(_as_dict(_noise(400), SAMPLE_RATE), 0.01)
     assert len(_streamed(_as_dict(_noise(401), SAMPLE_RATE), 0.01)) == 401
 
 
