@@ -233,6 +233,8 @@ class EpochReader(DataReader[Seq2SeqBatch]):
 
     def _find_lacking(self, is_lacking: bool) -> list[int]:
         """Return the ranks of the processes without a batch."""
+        if self._gang.size == 1:
+            return [0] if is_lacking else []  # without waiting for a GPU
         own = torch.tensor([int(is_lacking)], device=self._gang.device)
         flags = [torch.empty_like(own) for _ in range(self._gang.size)]
         self._gang.all_gather_to_list(flags, own)
