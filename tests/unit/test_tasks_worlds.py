@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 from fairseq2.device import CPU
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wavellama.errors import CheckpointError
-from wavellama.tasks.worlds import cut_shard, join_shards
+from wavellama.tasks.worlds import cut_shard, join_shards, redeal_weights
 
 
 def cut(whole: Tensor, size: int) -> list[Tensor]:
@@ -41,3 +43,15 @@ def test_a_checkpoint_of_another_model_is_refused() -> None:
 
 def test_a_shard_keeps_no_memory_of_the_whole() -> None:
     assert cut(torch.zeros(8), 4)[1].untyped_storage().nbytes() == 2 * 4
+
+
+def test_a_checkpoint_with_other_weights_is_refused() -> None:
+    gang, weight = FakeGang(CPU), torch.arange(4.0)
+    shards = [{"weight": part} for part in cut(weight, 2)]
+    state = redeal_weights(shards, {"weight": torch.zeros(4)}, gang)
+    assert torch.equal(cast("Tensor", state["weight"]), weight)
+    own = {"weight": torch.zeros(4), "masker": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match="masker is in this run's model only"):
+        redeal_weights(shards, own, gang)
+    with pytest.raises(CheckpointError, match="weight is in the checkpoint only"):
+        redeal_weights(shards, {}, gang)

@@ -11,7 +11,7 @@ fairseq2 writes a file for each process, and looks for the same files again. Wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -70,11 +70,7 @@ class AnyWorldCheckpoints(StandardCheckpointManager):  # type: ignore[misc]
             return
         gang = self.resolver.resolve(Gangs).sdp
         own = RecipeContext(self.resolver).get_model().state_dict()
-        state: dict[str, object] = {}
-        for name, target in own.items():
-            whole = join_shards([shard[name] for shard in shards], target)
-            state[name] = cut_shard(whole, gang) if isinstance(target, DTensor) else whole
-        model.load_state_dict(state)
+        model.load_state_dict(redeal_weights(shards, own, gang))
 
     @override
     def load_optimizer_state(self, step_nr: int, optimizer: Stateful) -> None:
@@ -126,6 +122,26 @@ def create_checkpoint_manager(resolver: DependencyResolver) -> AnyWorldCheckpoin
     manager = wire_object(resolver, AnyWorldCheckpoints, checkpoint_dir=folder)
     manager.resolver = resolver
     return manager
+
+
+def redeal_weights(
+    shards: Sequence[Mapping[str, Tensor]], own: Mapping[str, Tensor], gang: Gang
+) -> dict[str, object]:
+    """Return what a process has of the weights that others had shared out.
+
+    :param own: the weights of this run; those that are sharded are ``DTensor``.
+    :raises CheckpointError: the weights have other names or shapes.
+    """
+    for name in sorted(shards[0].keys() ^ own.keys()):
+        where = "the checkpoint" if name in shards[0] else "this run's model"
+        raise CheckpointError(
+            f"{name} is in {where} only: a run goes on with the model that it began with."
+        )
+    state: dict[str, object] = {}
+    for name, target in own.items():
+        whole = join_shards([shard[name] for shard in shards], target)
+        state[name] = cut_shard(whole, gang) if isinstance(target, DTensor) else whole
+    return state
 
 
 def join_shards(parts: Sequence[Tensor], target: Tensor) -> Tensor:
