@@ -129,6 +129,18 @@ def test_the_command_needs_nothing_but_a_file() -> None:
     assert len(json.loads(result.stdout)["text"].split()) > 60
 
 
+def test_languages_are_found_where_none_is_told(
+    pipeline: ASRInferencePipeline, dataset: ManifestDataset
+) -> None:
+    (untold,) = pipeline.stream_results(SONNET)
+    (told,) = pipeline.stream_results(SONNET, TranscribeOptions(lang="eng_Latn"))
+    assert (untold.language, untold.text) == ("eng_Latn", told.text)
+    clips = [clip for clip in dataset.utterances("test") if clip.duration > 1.5][::2]
+    found = [result.language for result in pipeline.stream_results(_inputs(dataset, clips))]
+    right = sum(lang == clip.lang for lang, clip in zip(found, clips, strict=True))
+    assert right >= 0.8 * len(clips) >= 6
+
+
 def test_a_language_that_it_does_not_know_is_named() -> None:
     result = run_forked("transcribe", str(SONNET), "--lang", "deu_Latn")
     assert result.returncode == 2

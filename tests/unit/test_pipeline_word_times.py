@@ -103,7 +103,7 @@ def test_languages_that_are_given_are_not_detected(monkeypatch: pytest.MonkeyPat
         numbers.append(batch.num_rows)
         return detect(model, batch, *args, **config)
 
-    monkeypatch.setattr(recogniser, "detect_languages", count)
+    monkeypatch.setattr("wavellama.pipeline.languages.detect_languages", count)
     pipeline = create_pipeline()
     options = TranscribeOptions(languages=("eng_Latn", "fra_Latn"), no_speech_threshold=1.0)
     first, second = pipeline.stream_results([SPEECH] * 2, options, lang=[None, "de"])

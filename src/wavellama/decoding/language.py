@@ -1,8 +1,9 @@
-"""Which language is spoken: one text, scored under each candidate language over one shared prompt.
+"""Which language is spoken: heard by the model's language head, or else found by its texts.
 
-What the syntax puts before the language (the audio) is read once per row. The candidates go on
-from there, each with its language and the same text; by Bayes' rule with equal priors, the
-probabilities of the text under the languages are, up to a factor, those of the languages.
+Without a head, one text is scored under each candidate language over one shared prompt. What the
+syntax puts before the language (the audio) is read once per row. The candidates go on from there,
+each with its language and the same text; by Bayes' rule with equal priors, the probabilities of
+the text under the languages are, up to a factor, those of the languages.
 
 Shapes: K candidates, T positions after the shared prompt, S shared positions, V vocabulary.
 """
@@ -26,7 +27,8 @@ from wavellama.decoding.generate import best_tokens
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.engine import EngineContinuations, WeightForm
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, ContextTooLongError, DecodingError
-from wavellama.model.inputs import cut
+from wavellama.model.inputs import cut, in_groups, pad
+from wavellama.model.language_head import LanguageHead
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.modules import eval_mode
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
@@ -70,6 +72,11 @@ class LanguageScores:
         """The code of the likeliest language."""
         return next(iter(self.log_likelihoods))
 
+    def __add__(self, other: LanguageScores) -> LanguageScores:
+        """Return how well each language explains two rows in which the same one is spoken."""
+        theirs = other.log_likelihoods
+        return _rank({code: score + theirs[code] for code, score in self.log_likelihoods.items()})
+
 
 @torch.no_grad()
 def detect_languages(
@@ -88,8 +95,8 @@ def detect_languages(
 
     :param candidates: language codes, in any form that the model's table understands; None takes
         all languages of the model.
-    :param texts: the token ids of each row's text; None takes what the model writes without being
-        told a language.
+    :param texts: the token ids of each row's text; None asks the language head or, without one,
+        takes what the model writes without being told a language.
     :param config: how to search where there are no texts (None: greedily), and how the decoder's
         weights are held.
     :param margin: where the candidates are too many for one call (``MAX_POSITIONS``), those whose
@@ -104,10 +111,12 @@ def detect_languages(
     """
     before, behind = split_at_language(model.syntax)  # raises before anything is computed
     codes = _own_codes(model, candidates)
-    config = config or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
-    StandardObjectValidator().validate(config)
     if isinstance(batch, Seq2SeqBatch):
         batch = model.read_batch(batch)
+    if model.language_head is not None and texts is None:
+        return _hear(model, model.language_head, batch, codes)
+    config = config or Wav2Vec2LlamaBeamSearchConfig(nbest=1)
+    StandardObjectValidator().validate(config)
     if texts is not None:
         _check_texts(texts, batch.num_rows, model.target_vocab_info.size)
     with eval_mode(model):
@@ -203,9 +212,7 @@ class _RowScorer:
             first = self._score(codes, text, PILOT_TOKENS)
             least = max(first.values()) - margin
             codes = [code for code in codes if first[code] >= least]
-        scores = self._score(codes, text)
-        ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-        return LanguageScores(dict(ranked))
+        return _rank(self._score(codes, text))
 
     def _score(
         self, codes: Sequence[str], text: Sequence[int], max_tokens: int | None = None
@@ -240,6 +247,27 @@ class _RowScorer:
         batch = AsrBatch(no_audio, [0] * num_rows, [list(text)] * num_rows, list(codes))
         prompt = self._model.embed_prompt(batch, self._parts)
         return prompt.seqs, prompt.layout.labels[0].to(prompt.seqs.device)
+
+
+def _hear(
+    model: Wav2Vec2LlamaModel, head: LanguageHead, batch: AsrBatch, codes: Sequence[str]
+) -> list[LanguageScores]:
+    """Return how the language head compares the candidates, from the audio alone."""
+
+    def hear(clips: Sequence[Tensor]) -> list[Tensor]:
+        return list(head.hear(model.encoder_frontend, model.encoder, *pad(clips)))
+
+    places = [model.lang_mapping[code] - 1 for code in codes]
+    with eval_mode(model):
+        logits = torch.stack(in_groups(hear, cut(batch.audio, batch.audio_lens)))
+    scores = torch.log_softmax(logits.double()[:, places], dim=1)
+    if bool(scores.isnan().any()):
+        raise DecodingError(NAN_FOUND)
+    return [_rank(dict(zip(codes, row, strict=True))) for row in scores.tolist()]
+
+
+def _rank(scores: Mapping[str, float]) -> LanguageScores:
+    return LanguageScores(dict(sorted(scores.items(), key=lambda item: (-item[1], item[0]))))
 
 
 def _own_codes(model: Wav2Vec2LlamaModel, candidates: Sequence[str] | None) -> list[str]:

@@ -143,6 +143,9 @@ class Wav2Vec2LlamaConfig(Checked):
     ctc_head_layers: int = 0
     """Convolutions before that output; with any, it is told the language as the decoder is."""
 
+    language_head_layer: int = 0
+    """The encoder's layer on which an output hears the language; 0: there is no such output."""
+
     syntax: str | None = None
     """A syntax that another package declares, as ``module:NAME``; ``None``: the one that
     ``model_type`` and the form (streaming, text-only, swapped) select."""

@@ -29,9 +29,11 @@ from torch.nn import Dropout, Identity
 from torch.nn.init import trunc_normal_
 from typing_extensions import override
 
+from wavellama.errors import ConfigError
 from wavellama.model.config import Wav2Vec2LlamaConfig
 from wavellama.model.ctc_head import LanguageCtcHead
 from wavellama.model.encoder_config import EncoderConfig
+from wavellama.model.language_head import LanguageHead
 from wavellama.model.masking import create_standard_masker, standard_masker_config
 from wavellama.model.mel import FilterBankExtractor, LogMelExtractor
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -86,6 +88,7 @@ class Wav2Vec2LlamaFactory:
             zero_shot_swapped_bos_eos=config.zero_shot_swapped_bos_eos,
             special_token_base=config.special_token_base,
             ctc_head=self.create_ctc_head(),
+            language_head=self.create_language_head(),
             syntax=config.find_syntax(),
         )
 
@@ -138,6 +141,24 @@ class Wav2Vec2LlamaFactory:
         return LanguageCtcHead(
             width, num_languages, config.target_vocab_size, config.ctc_head_layers
         )
+
+    def create_language_head(self) -> LanguageHead | None:
+        """Create the output that hears the language, where the configuration asks for one.
+
+        Nothing here trains it.
+
+        :raises ConfigError: the model knows no languages, or the encoder has fewer layers.
+        """
+        table, depth = self._config.language_table, self._config.language_head_layer
+        encoder = self._config.wav2vec2_asr_config.encoder_config
+        if not depth:
+            return None
+        if not table or not 0 < depth <= encoder.num_encoder_layers:
+            raise ConfigError(
+                f"`language_head_layer` is {depth}; it needs a model that takes a language, and"
+                f" at most the layers of its encoder ({encoder.num_encoder_layers})."
+            )
+        return LanguageHead(encoder.model_dim, len(table), depth).requires_grad_(False)
 
     def create_masker(self) -> Wav2Vec2Masker | None:
         """Create the feature masker, where the configuration asks for one."""

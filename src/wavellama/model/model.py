@@ -38,6 +38,7 @@ from wavellama.model.inputs import (
     put_in_place,
     read_columns,
 )
+from wavellama.model.language_head import LanguageHead
 from wavellama.model.loss import Objective, TrainingLoss, covered_nll, ctc_sum, nll_sum
 from wavellama.model.modules import CopyableModule
 from wavellama.model.outputs import DecoderInputs, EmbeddedPrompt, ForwardOutput
@@ -87,6 +88,7 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         zero_shot_swapped_bos_eos: bool = True,
         special_token_base: int | None = None,
         ctc_head: Linear | LanguageCtcHead | None = None,
+        language_head: LanguageHead | None = None,
         syntax: Syntax | None = None,
     ) -> None:
         """Take the parts; what is no module means what ``Wav2Vec2LlamaConfig`` says of that name.
@@ -97,6 +99,7 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         :param text_encoder: encodes the words of a segment in the training of streaming models.
         :param seed: the seed of the draws that training makes.
         :param ctc_head: the output on the encoder, for CTC.
+        :param language_head: the output that hears the language.
         :param syntax: what the decoder reads; None: what the kind of model and its form select.
         :raises SyntaxNotAvailableError: there is no such form of this kind of model.
         """
@@ -115,16 +118,15 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         self.encoder_proj = encoder_proj
         self.text_frontend, self.llama_decoder = text_frontend, llama_decoder
         self.final_proj, self.target_vocab_info = final_proj, target_vocab_info
-        self.masker = masker
-        self.lang_embeddings, self.ctc_head = lang_embeddings, ctc_head
+        self.masker, self.lang_embeddings = masker, lang_embeddings
+        self.ctc_head, self.language_head = ctc_head, language_head
         self.max_generation_length = max_generation_length
         self.encoder_stacking = encoder_stacking
         self.lang_embeddings_p = lang_embeddings_p
         self.language_column_name = language_column_name
         self.lang_mapping = LanguageTable(lang_mapping or {})
         self.beam_search_config = beam_search_config or Wav2Vec2LlamaBeamSearchConfig()
-        self.streaming_config = streaming_config
-        self.text_encoder = text_encoder
+        self.streaming_config, self.text_encoder = streaming_config, text_encoder
         self.n_context_examples = n_context_examples
         self.draws = Draws(seed)
         info = target_vocab_info

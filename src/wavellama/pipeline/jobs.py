@@ -5,20 +5,23 @@ Shapes: T samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Literal, TypeAlias
 
 from torch import Tensor
+from torch.nn import Module
 
 from wavellama.audio.causal import Normalizer
 from wavellama.audio.chunks import Chunk
 from wavellama.audio.load import normalize
 from wavellama.audio.stream import stream_audio
+from wavellama.batch import AsrBatch
 from wavellama.decoding.streaming import StreamState
 from wavellama.errors import AudioError
+from wavellama.model.inputs import pad
 from wavellama.pipeline.inputs import Input
 from wavellama.transcript.types import Segment
 from wavellama.units import samples_to_seconds
@@ -156,3 +159,18 @@ def in_order(jobs: Iterable[Job]) -> Iterator[Job]:
         while place in waiting:
             yield waiting.pop(place)
             place += 1
+
+
+def to_batch(clips: Sequence[Clip], model: Module) -> AsrBatch:
+    """Return the clips as a batch on the model's device."""
+    audio, lens = pad_clips(clips, model)
+    examples = [clip.input.examples for clip in clips]
+    given = [list(row) for row in examples if row is not None]
+    langs = [clip.input.lang for clip in clips]
+    return AsrBatch(audio, lens, [], langs, given if len(given) == len(clips) else None)
+
+
+def pad_clips(clips: Sequence[Clip], model: Module) -> tuple[Tensor, list[int]]:
+    """Return the normalised audio (N, T) on the model's device, and its lengths."""
+    audio, lens = pad([clip.normalized() for clip in clips])
+    return audio.to(next(model.parameters()).device), lens

@@ -14,7 +14,6 @@ import torch
 from fairseq2.data.tokenizers import Tokenizer
 from fairseq2.models.wav2vec2.asr import Wav2Vec2AsrModel
 from torch import Tensor
-from torch.nn import Module
 
 from wavellama.batch import AsrBatch
 from wavellama.checkpoints.hub import load_model
@@ -22,17 +21,16 @@ from wavellama.decoding.biasing import Bias
 from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
 from wavellama.decoding.examples import ExampleReader
 from wavellama.decoding.generate import SearchExtras, generate, start
-from wavellama.decoding.language import LanguageScores, detect_languages
 from wavellama.decoding.prompt_search import without_control
 from wavellama.decoding.streaming import StreamState, decode_segments, start_stream
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, DecodingError
 from wavellama.model.config import Wav2Vec2LlamaStreamingConfig
-from wavellama.model.inputs import pad
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.outputs import SharedPrefix
 from wavellama.pipeline.biasing import create_bias
 from wavellama.pipeline.checks import check_options
-from wavellama.pipeline.jobs import Clip, StreamClip
+from wavellama.pipeline.jobs import Clip, StreamClip, pad_clips, to_batch
+from wavellama.pipeline.languages import find_languages
 from wavellama.pipeline.options import Normalization, TranscribeOptions
 from wavellama.search.beam import BeamRun
 from wavellama.search.greedy import GreedyRun
@@ -153,9 +151,10 @@ class LlamaRecogniser:
     def _tell(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Return what the model is told of each clip: recognitions without hypotheses."""
         told = [Recognition([], clip.input.lang) for clip in clips]
-        if self._options.languages:
-            unknown = [place for place, one in enumerate(told) if one.language is None]
-            for place, row in zip(unknown, self._detect(clips, unknown), strict=True):
+        unknown = [place for place, one in enumerate(told) if one.language is None]
+        rows = find_languages(self._model, [clips[place] for place in unknown], self._options)
+        for place, row in zip(unknown, rows, strict=True):
+            if row is not None:
                 told[place] = Recognition([], row.best, row.probabilities[row.best])
         return told
 
@@ -167,14 +166,6 @@ class LlamaRecogniser:
             key = given if self._model.syntax.needs_examples else (0, None)
             groups.setdefault(key, []).append(place)
         return list(groups.values())
-
-    def _detect(self, clips: Sequence[Clip], places: Sequence[int]) -> list[LanguageScores]:
-        """Return how well the languages that may be spoken explain some of the clips."""
-        if not places:
-            return []
-        batch = to_batch([clips[place] for place in places], self._model)
-        languages = self._options.languages
-        return detect_languages(self._model, batch, languages, config=self._options.beam)
 
     def _generate(
         self, clips: Sequence[Clip], told: Sequence[Recognition], places: Sequence[int]
@@ -254,7 +245,7 @@ class CtcRecogniser:
 
     def recognise(self, clips: list[Clip]) -> list[Recognition]:
         """Return what was said in each clip."""
-        audio, lens = _pad(clips, self._model)
+        audio, lens = pad_clips(clips, self._model)
         paths = ctc_hypotheses(self._model, audio, lens)
         if any(math.isnan(path.score) for path in paths):
             raise DecodingError(NAN_FOUND)
@@ -320,18 +311,3 @@ def _load_draft_model(
             f" {sizes[1]}: it cannot draft texts."
         )
     return other
-
-
-def to_batch(clips: Sequence[Clip], model: Module) -> AsrBatch:
-    """Return the clips as a batch on the model's device."""
-    audio, lens = _pad(clips, model)
-    examples = [clip.input.examples for clip in clips]
-    given = [list(row) for row in examples if row is not None]
-    langs = [clip.input.lang for clip in clips]
-    return AsrBatch(audio, lens, [], langs, given if len(given) == len(clips) else None)
-
-
-def _pad(clips: Sequence[Clip], model: Module) -> tuple[Tensor, list[int]]:
-    """Return the normalised audio (N, T) on the model's device, and its lengths."""
-    audio, lens = pad([clip.normalized() for clip in clips])
-    return audio.to(next(model.parameters()).device), lens

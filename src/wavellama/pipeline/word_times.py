@@ -14,9 +14,9 @@ from wavellama.decoding.attention_times import attention_times
 from wavellama.decoding.examples import ExampleReader
 from wavellama.errors import AlignmentError
 from wavellama.model.model import Wav2Vec2LlamaModel
-from wavellama.pipeline.jobs import Clip
+from wavellama.pipeline.jobs import Clip, to_batch
 from wavellama.pipeline.options import TranscribeOptions
-from wavellama.pipeline.recogniser import SpeechModel, to_batch
+from wavellama.pipeline.recogniser import SpeechModel
 from wavellama.transcript.types import Segment
 from wavellama.units import samples_to_seconds
 
