@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ def test_a_converted_checkpoint_loads_by_its_card(cards: Path) -> None:
     result = run_cli("asset", "convert", CASE / "model.pt", cards / "model.safetensors")
     assert result.returncode == 0, result.stderr
     shapes = json.loads((CASE / "case.json").read_text())["state_dict_shapes"]
-    assert result.stdout == f"{cards / 'model.safetensors'}: {len(shapes)} tensors.\n"
+    file = cards / "model.safetensors"
+    digest = sha256(file.read_bytes()).hexdigest()
+    assert result.stdout == f"{file}: {len(shapes)} tensors.\ncheckpoint_sha256: {digest}\n"
     converted = load_file(cards / "model.safetensors")
     assert {name: list(weight.shape) for name, weight in converted.items()} == shapes
     write_golden_card(cards, "my_model", "model.safetensors")
@@ -49,7 +52,8 @@ def test_a_model_for_transformers_comes_back_by_its_folder(tmp_path: Path) -> No
     to = ("--to", "transformers", "--out", tmp_path / "hub")
     result = run_cli("asset", "convert", "toy_model", *to, env=environment)
     assert result.returncode == 0, result.stderr
-    assert f"{tmp_path / 'hub' / 'model.safetensors'}\n" in result.stdout
+    digest = sha256((tmp_path / "hub" / "model.safetensors").read_bytes()).hexdigest()
+    assert f"{digest}  {tmp_path / 'hub' / 'model.safetensors'}\n" in result.stdout
     audio = (ROOT / "assets/corpora/mini").rglob("*.ogg").__next__()
     texts = [
         run_forked("transcribe", audio, "--model", name, env=environment).stdout

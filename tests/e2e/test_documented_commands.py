@@ -47,6 +47,8 @@ CANNOT: Final[Mapping[str, str]] = {
     "wavellama transcribe talk.mp3 --model runs/llm_lora": "needs adapters, as test_lora makes",
     "wavellama transcribe talk.mp3 --model ./my_adapter": "needs an adapter, as test_lora makes",
     "wavellama asset convert runs/llm_lora": "needs adapters; test_lora converts them",
+    "wavellama asset convert wavellama_small": "takes a minute; test_in_onnx runs it",
+    "pip install": "installs",
     "wavellama asset convert whisper-base": "needs a download; test_checkpoints_whisper converts",
 }
 """How the commands begin that cannot be run here, and why."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wavellama.cli.pipeline_options import Subparsers
 from wavellama.errors import OptionError, UnknownNameError
+from wavellama.files import file_digest
 from wavellama.yaml_files import write_yaml
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ KINDS: Final = ("model", "tokenizer", "dataset")
 _PLAIN: Final = (str, int, float, bool, dict, list)
 
 
-FORMS: Final = ("transformers",)
+FORMS: Final = ("transformers", "onnx", "sherpa-onnx", "published")
 """What ``--to`` may be."""
 
 
@@ -52,9 +53,15 @@ def add_asset_parser(subparsers: Subparsers) -> None:
         help="FILE.pt or FILE.safetensors; of an adapter: a folder, in PEFT's form",
     )
     converting.add_argument(
-        "--out", type=Path, metavar="OUT", help="the same; with --to the folder to write"
+        "--out",
+        type=Path,
+        metavar="OUT",
+        help="the same; with --to the folder (published: FILE.pt)",
     )
-    converting.add_argument("--to", choices=FORMS, help="the program that is to read the model")
+    converting.add_argument("--to", choices=FORMS, help="the form that is to be written")
+    converting.add_argument(
+        "--language", metavar="CODE", help="what the model is told, for sherpa-onnx (none)"
+    )
     converting.add_argument(
         "--int8", action="store_true", help="write large weights in 8 bits: a quarter of float32"
     )
@@ -102,19 +109,23 @@ def convert_asset(args: argparse.Namespace) -> int:
         raise OptionError("Say once where to write: OUT, or --out OUT.")
     if args.to is not None:
         return _export(args, target)
+    if args.language is not None:
+        raise OptionError("--language belongs to --to sherpa-onnx.")
     from wavellama.checkpoints.convert import convert_checkpoint
 
     count = convert_checkpoint(Path(args.source), target, int8=args.int8, merge=args.merge)
     print(f"{target}: {count} tensors.")
+    print(f"checkpoint_sha256: {file_digest(target)}")
     return 0
 
 
 def _export(args: argparse.Namespace, target: Path) -> int:
     from wavellama.checkpoints.hub import find_model
-    from wavellama.export.transformers import write_transformers
+    from wavellama.export.forms import ExportSettings, write_form
 
-    for file in write_transformers(find_model(args.source), target):
-        print(file)
+    settings = ExportSettings(int8=args.int8, language=args.language)
+    for file, digest in write_form(args.to, find_model(args.source), target, settings):
+        print(f"{digest}  {file}")
     return 0
 
 
