@@ -107,6 +107,8 @@ def convert_asset(args: argparse.Namespace) -> int:
     target = args.target or args.out
     if target is None or (args.target and args.out):
         raise OptionError("Say once where to write: OUT, or --out OUT.")
+    if args.to is not None and args.merge:
+        raise OptionError("--merge is for OUT.pt and OUT.safetensors; --to merges by itself.")
     if args.to is not None:
         return _export(args, target)
     if args.language is not None:
