@@ -104,21 +104,26 @@ def show_asset(args: argparse.Namespace) -> int:
 
 def convert_asset(args: argparse.Namespace) -> int:
     """Rewrite a checkpoint, or a model for another program."""
-    target = args.target or args.out
-    if target is None or (args.target and args.out):
-        raise OptionError("Say once where to write: OUT, or --out OUT.")
-    if args.to is not None and args.merge:
-        raise OptionError("--merge is for OUT.pt and OUT.safetensors; --to merges by itself.")
+    target = _find_target(args)
     if args.to is not None:
         return _export(args, target)
-    if args.language is not None:
-        raise OptionError("--language belongs to --to sherpa-onnx.")
     from wavellama.checkpoints.convert import convert_checkpoint
 
     count = convert_checkpoint(Path(args.source), target, int8=args.int8, merge=args.merge)
     print(f"{target}: {count} tensors.")
     print(f"checkpoint_sha256: {file_digest(target)}")
     return 0
+
+
+def _find_target(args: argparse.Namespace) -> Path:
+    """Return where to write, after a look at options that do not go together."""
+    if (args.target is None) == (args.out is None):
+        raise OptionError("Say once where to write: OUT, or --out OUT.")
+    if args.to is None and args.language is not None:
+        raise OptionError("--language belongs to --to sherpa-onnx.")
+    if args.to is not None and args.merge:
+        raise OptionError("--merge belongs to OUT.pt and OUT.safetensors, without --to.")
+    return Path(args.target or args.out)
 
 
 def _export(args: argparse.Namespace, target: Path) -> int:
