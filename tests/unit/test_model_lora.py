@@ -138,7 +138,7 @@ def test_rank_8_is_a_small_part_of_the_packaged_model() -> None:
     num_weights = sum(parameter.numel() for parameter in model.parameters())
     add_adapters(model, LoraConfig())
     adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert 0.02 < adapters / num_weights < 0.03
+    assert 0.01 < adapters / num_weights < 0.02
 
 
 def test_a_family_without_a_decoder_has_adapters_too() -> None:
