@@ -4,7 +4,8 @@
     python benchmarks/finetune_memory.py --computed omniASR_LLM_300M_v2 omniASR_LLM_7B_v2
 
 Measured are the bytes of all tensors (weights, gradients, moments, activations) at the peak of the
-third step of AdamW on one batch, with activation checkpointing, by torch's profiler. Computed are
+third step of AdamW on one batch, by torch's profiler, with activation checkpointing unless
+``--keep-activations`` is given. Computed are
 the bytes of weights, gradients and moments; activations are left out.
 """
 
@@ -73,11 +74,12 @@ def computed_bytes(model: Module) -> int:
     )
 
 
-def measured_mib(name: str, way: Way, audio_secs: float) -> float:
+def measured_mib(name: str, way: Way, audio_secs: float, keeps_activations: bool) -> float:
     """Return the peak of what all tensors take in a step, in MiB."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         model = prepare(name, way).train()
-        apply_layerwise_checkpointing(model, 1)
+        if not keeps_activations:
+            apply_layerwise_checkpointing(model, 1)
         optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
         batch = _batch(audio_secs)
         for step in range(3):
@@ -125,10 +127,12 @@ def main() -> None:
     parser.add_argument("models", nargs="+", metavar="CARD")
     parser.add_argument("--computed", action="store_true")
     parser.add_argument("--audio-secs", type=float, default=8.0)
+    parser.add_argument("--keep-activations", action="store_true")
     parser.add_argument("--way", choices=WAYS, help="measure one way, in this process")
     args = parser.parse_args()
     if args.way is not None:
-        print(measured_mib(args.models[0], WAYS[args.way], args.audio_secs))
+        way = WAYS[args.way]
+        print(measured_mib(args.models[0], way, args.audio_secs, args.keep_activations))
         return
     print("| way |", " | ".join(args.models), "|\n|---|" + "--:|" * len(args.models))
     for name, way in WAYS.items():
@@ -141,6 +145,7 @@ def _cell(model: str, name: str, way: Way, args: argparse.Namespace) -> str:
     if args.computed:
         return f"{computed_bytes(prepare(model, way, 'meta')) / 1e9:.1f} GB"
     command = [sys.executable, __file__, model, "--way", name, "--audio-secs", str(args.audio_secs)]
+    command += ["--keep-activations"] if args.keep_activations else []
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return f"{float(result.stdout.splitlines()[-1]):.0f} MiB"
 
