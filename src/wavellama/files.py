@@ -83,15 +83,25 @@ def lock(file: IO[Any], *, wait: bool = False) -> None:
         _log.warning("%s cannot be locked (%s): start one command at a time.", file.name, ex)
 
 
-def read_lines(path: Path) -> list[str]:
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one thread of one process at a time into the block; ``path`` is the lock, and stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        lock(file, wait=True)
+        yield
+
+
+def read_lines(path: Path, errors: str = "strict") -> list[str]:
     """Return the lines of a UTF-8 text file, which may begin with a byte-order mark.
 
     Only line feeds and carriage returns end a line: ``str.splitlines`` also splits at characters
     that may stand within a text, such as U+2028.
 
+    :param errors: what becomes of other bytes, such as ``ODD_NAMES``.
     :raises UnicodeDecodeError: it is not UTF-8.
     """
-    lines = path.read_text("utf-8-sig").split("\n")
+    lines = path.read_text("utf-8-sig", errors).split("\n")
     return lines if lines[-1] else lines[:-1]
 
 

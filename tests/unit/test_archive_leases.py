@@ -75,8 +75,19 @@ def test_a_lease_is_renewed_as_long_as_its_worker_lives(tmp_path: Path) -> None:
 def test_an_error_gives_the_lease_back(tmp_path: Path) -> None:
     leases = Leases(tmp_path, 60)
 
-    with pytest.raises(ValueError, match="bad"), leases.claim("a"):
-        raise ValueError("bad")
+    with pytest.raises(OSError, match="full"), leases.claim("a"):
+        raise OSError("full")
 
     assert not leases.is_held("a")
     assert leases.num_lost("a") == 0
+
+
+def test_an_error_that_nobody_foresaw_counts_as_the_end_of_the_worker(tmp_path: Path) -> None:
+    leases = Leases(tmp_path, 0.1)
+
+    with pytest.raises(ValueError, match="bad"), leases.claim("a"):
+        raise ValueError("bad")
+
+    assert leases.is_held("a")
+    time.sleep(0.2)
+    assert leases.num_lost("a") == 1

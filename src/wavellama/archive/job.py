@@ -13,6 +13,7 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import ceil
@@ -22,13 +23,16 @@ from typing import Any, Final, final
 from wavellama.archive.leases import Leases
 from wavellama.audio.stream import probe_duration
 from wavellama.errors import AudioError, ConfigError
-from wavellama.files import ODD_NAMES, replacing, write_text
+from wavellama.files import ODD_NAMES, locked, replacing, write_text
 
 _UNKNOWN_SECS: Final = 1.0
 """What a file counts whose length its header does not tell."""
 
 _PROBES: Final = 16
 """Files whose headers are read at a time: on a shared disk that is waiting, not work."""
+
+_KEYS: Final = {"settings", "lease_secs", "num_files", "shards"}
+"""What ``job.json`` has."""
 
 
 @dataclass(frozen=True, order=True)
@@ -71,16 +75,25 @@ class ArchiveJob:
     def __init__(self, folder: Path) -> None:
         """:raises ConfigError: the folder holds no job."""
         self.folder = folder
-        try:
-            self._content: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(
-                f"{folder} holds no job; `wavellama archive create {folder} PATH...` makes one."
-            ) from None
+        self._content = self._read_content()
 
     @property
     def _path(self) -> Path:
         return self.folder / "job.json"
+
+    def _read_content(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self._path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(
+                f"{self.folder} holds no job; `wavellama archive create {self.folder} PATH...`"
+                " makes one."
+            ) from None
+        except ValueError as ex:
+            raise ConfigError(f"{self._path} is damaged: {ex}") from None
+        if not isinstance(content, dict) or not content.keys() >= _KEYS:
+            raise ConfigError(f"{self._path} is not the job of an archive.")
+        return content
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -97,7 +110,7 @@ class ArchiveJob:
         """Who works on which shard."""
         return Leases(self.folder / "leases", float(self._content["lease_secs"]))
 
-    @cached_property
+    @property
     def shards(self) -> list[Shard]:
         """All shards, in the order in which they are to be done."""
         return [Shard(**shard) for shard in self._content["shards"]]
@@ -116,40 +129,47 @@ class ArchiveJob:
         """Write what became of a shard.
 
         :param lines: the JSON object of each transcript, by the index of its file.
-        :param failures: why other files have none.
+        :param failures: why other files have none; what was noted before of the shard is gone.
         :raises OSError: it cannot be written.
         """
+        failed = self._file("failed", shard.name)
         if failures:
             rows = [
                 {"index": index, "path": failure.source, "error": failure.reason}
                 for index, failure in sorted(failures.items())
             ]
-            _write_rows(self._file("failed", shard.name), rows)
+            _write_rows(failed, rows)
+        else:
+            failed.unlink(missing_ok=True)
         texts = (f'{{"index": {index}, {lines[index][1:].rstrip()}\n' for index in sorted(lines))
         self._file("parts", shard.name).parent.mkdir(exist_ok=True)
         write_text(self._file("parts", shard.name), "".join(texts))
 
     def failures(self) -> Iterator[tuple[Entry, str]]:
         """Yield the files that could not be transcribed, and why."""
-        for path in sorted((self.folder / "failed").glob("*.jsonl")):
-            for row in _read_rows(path):
-                yield Entry(row["index"], row["path"]), row["error"]
+        for path in self._failed_files():
+            yield from _read_failures(path)
+
+    def _failed_files(self) -> list[Path]:
+        return sorted((self.folder / "failed").glob("*.jsonl"))
 
     def retry_failed(self) -> int:
         """Put each file that could not be transcribed into a shard of its own.
 
         :returns: how many there are.
         """
-        entries = sorted({entry for entry, _ in self.failures()})
-        first = len(self.shards)
-        shards = [Shard(_name(first + i), 1, _UNKNOWN_SECS) for i in range(len(entries))]
-        for shard, entry in zip(shards, entries, strict=True):
-            _write_rows(self._file("shards", shard.name), [asdict(entry)])
-        self._content["shards"] += map(asdict, shards)
-        del self.shards
-        _write_json(self._path, self._content)
-        for path in (self.folder / "failed").glob("*.jsonl"):
-            path.unlink()
+        with _changing(self.folder):
+            self._content = self._read_content()
+            files = self._failed_files()  # workers may add others meanwhile
+            entries = sorted({entry for path in files for entry, _ in _read_failures(path)})
+            first = len(self.shards)
+            shards = [Shard(_name(first + i), 1, _UNKNOWN_SECS) for i in range(len(entries))]
+            for shard, entry in zip(shards, entries, strict=True):
+                _write_rows(self._file("shards", shard.name), [asdict(entry)])
+            self._content["shards"] += map(asdict, shards)
+            _write_json(self._path, self._content)
+            for path in files:
+                path.unlink()
         return len(entries)
 
     def merge(self, out: Path) -> int:
@@ -193,25 +213,39 @@ def create_job(
     :raises ConfigError: there is a job in the folder, or there are no files.
     :raises OSError: the folder cannot be written.
     """
-    if (folder / "job.json").exists():
-        raise ConfigError(f"{folder} holds a job already; choose another folder, or remove it.")
+    _check_free(folder)
     if not paths:
         raise ConfigError("There are no files to transcribe.")
     with ThreadPoolExecutor(_PROBES) as pool:
         secs = [known or _UNKNOWN_SECS for known in pool.map(probe_duration, map(Path, paths))]
-    shards = []
-    for number, indices in enumerate(_deal(secs, ceil(sum(secs) / pace.shard_secs))):
-        shards.append(Shard(_name(number), len(indices), round(sum(secs[i] for i in indices), 1)))
-        rows = (asdict(Entry(i, paths[i])) for i in indices)
-        _write_rows(folder / "shards" / f"{_name(number)}.jsonl", rows)
+    dealt = _deal(secs, ceil(sum(secs) / pace.shard_secs))
+    shards = [
+        Shard(_name(number), len(indices), round(sum(secs[i] for i in indices), 1))
+        for number, indices in enumerate(dealt)
+    ]
     content = {
         "settings": dict(settings),
         "lease_secs": pace.lease_secs,
         "num_files": len(paths),
         "shards": list(map(asdict, shards)),
     }
-    _write_json(folder / "job.json", content)
+    with _changing(folder):
+        _check_free(folder)
+        for shard, indices in zip(shards, dealt, strict=True):
+            rows = (asdict(Entry(i, paths[i])) for i in indices)
+            _write_rows(folder / "shards" / f"{shard.name}.jsonl", rows)
+        _write_json(folder / "job.json", content)
     return ArchiveJob(folder)
+
+
+def _changing(folder: Path) -> AbstractContextManager[None]:
+    """Let one command at a time change the list of shards."""
+    return locked(folder / ".lock")
+
+
+def _check_free(folder: Path) -> None:
+    if (folder / "job.json").exists():
+        raise ConfigError(f"{folder} holds a job already; choose another folder, or remove it.")
 
 
 def _deal(secs: Sequence[float], count: int) -> list[list[int]]:
@@ -238,6 +272,11 @@ def _line_at(path: Path, place: int) -> bytes:
 def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8", errors=ODD_NAMES) as file:
         yield from map(json.loads, file)
+
+
+def _read_failures(path: Path) -> Iterator[tuple[Entry, str]]:
+    for row in _read_rows(path):
+        yield Entry(row["index"], row["path"]), row["error"]
 
 
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

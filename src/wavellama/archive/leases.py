@@ -8,6 +8,7 @@ a file, two workers never both succeed.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,12 @@ from threading import Event, Thread
 from typing import Final, final
 from uuid import uuid4
 
+from wavellama.errors import WavellamaError
+
 _RENEWALS: Final = 4
 """How often a lease is renewed in the time after which it would be over."""
+
+_log = logging.getLogger(__name__)
 
 
 @final
@@ -42,6 +47,9 @@ class Leases:
     def claim(self, name: str) -> Iterator[bool]:
         """Try to get the lease of ``name``, and keep it within the block.
 
+        An error that nobody foresaw leaves it behind, as the end of the process does: ``name`` may
+        be the reason.
+
         :returns: whether this worker has it.
         """
         newest = self._newest(name)
@@ -58,12 +66,17 @@ class Leases:
         ended = Event()
         renewal = Thread(target=self._renew, args=(lease, ended), daemon=True)
         renewal.start()
+        is_lost = False
         try:
             yield True
+        except Exception as ex:
+            is_lost = not isinstance(ex, OSError | WavellamaError)
+            raise
         finally:
             ended.set()
             renewal.join()
-            lease.unlink(missing_ok=True)
+            if not is_lost:
+                lease.unlink(missing_ok=True)
 
     def clear(self, name: str) -> None:
         """Remove what workers that are gone have left of ``name``."""
@@ -73,7 +86,12 @@ class Leases:
 
     def _renew(self, lease: Path, ended: Event) -> None:
         while not ended.wait(self._secs / _RENEWALS):
-            os.utime(lease)
+            try:
+                os.utime(lease)
+            except FileNotFoundError:  # this worker was taken for dead, and another one is done
+                return
+            except OSError as ex:
+                _log.warning("The lease %s cannot be renewed: %s", lease, ex)
 
     def _all(self, name: str) -> list[Path]:
         return sorted(self._folder.glob(f"{name}.*"), key=_attempt)

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 from fairseq2.utils.progress import ProgressReporter
 
 from wavellama.errors import CheckpointError
-from wavellama.files import lock
+from wavellama.files import locked
 
 _TIMEOUT_SECS: Final = 60.0
 _BLOCK_BYTES: Final = 1 << 18
@@ -29,10 +29,8 @@ def download(url: str, folder: Path, progress: ProgressReporter) -> None:
 
     :raises CheckpointError: the server does not answer, has no such file, or stops sending.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     part, staging = (folder.with_name(folder.name + suffix) for suffix in (".part", ".staging"))
-    with folder.with_name(f"{folder.name}.lock").open("a") as guard:
-        lock(guard, wait=True)
+    with locked(folder.with_name(f"{folder.name}.lock")):
         if folder.exists():  # another process was faster
             return
         name = _Transfer(url, part).run(progress)

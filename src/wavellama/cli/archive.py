@@ -20,7 +20,6 @@ from wavellama.cli.pipeline_options import (
     read_examples,
     to_options,
 )
-from wavellama.errors import ConfigError
 
 if TYPE_CHECKING:
     from wavellama.archive.job import ArchiveJob
@@ -120,19 +119,13 @@ def create(args: argparse.Namespace) -> int:
     """
     from wavellama.archive.job import Pace, create_job
     from wavellama.checkpoints.hub import find_model
-    from wavellama.files import read_lines
+    from wavellama.files import ODD_NAMES, read_lines
     from wavellama.pipeline.sources import find_files
 
-    for flag, value in (
-        ("--shard-hours", args.shard_hours),
-        ("--lease-seconds", args.lease_seconds),
-    ):
-        if not 0 < value < inf:
-            raise ConfigError(f"`{flag}` must be above 0, but is {value:g}.")
     to_options(args)
     find_model(args.model)
     read_examples(args.examples)
-    listed = [] if args.list is None else read_lines(args.list)
+    listed = [] if args.list is None else read_lines(args.list, ODD_NAMES)
     files = find_files([*args.paths, *(Path(line) for line in listed if line)])
     paths = [os.path.abspath(file.path) for file in files]
     pace = Pace(args.shard_hours * 3600, args.lease_seconds)
