@@ -57,6 +57,8 @@ class Utterance:
     @property
     def text_fault(self) -> str | None:
         """What is wrong with the text, given the length of the audio; None if nothing is."""
+        if not self.text:
+            return "has no text"
         rate = len(self.text) / self.duration
         if rate <= MAX_CHARS_PER_SEC:
             return None

@@ -54,9 +54,9 @@ class Columns:
                     " `dataset_config.columns` says what the columns are called."
                 )
 
-    def clean(self, kind: str, text: str | None) -> str:
+    def clean(self, kind: str, value: object) -> str:
         """Return a name as the index keeps it, languages by their published code."""
-        text = text or ""
+        text = as_text(value)
         if kind != "lang" or not text:
             return text
         try:
@@ -65,15 +65,28 @@ class Columns:
             return text  # some model may know it
 
 
+def as_text(value: object) -> str:
+    """Return what a cell of any type says, without blanks around it; nothing for no value."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return "" if value is None else str(value).strip()
+
+
 def audio_bytes(cell: Any) -> bytes | None:  # noqa: ANN401
-    """Return the encoded audio of a cell; None if there is none."""
+    """Return the encoded audio of a cell; None if there is none.
+
+    :raises DataError: it is of a type that holds no encoded audio.
+    """
     if not cell.is_valid:
         return None
-    if hasattr(cell, "keys"):  # a structure
-        cell = cell["bytes"]
-        return audio_bytes(cell)
-    if hasattr(cell, "as_buffer"):
+    if hasattr(cell, "keys") and "bytes" in cell:  # a structure
+        return audio_bytes(cell["bytes"])
+    if hasattr(cell, "dictionary"):  # values that stand once
+        return audio_bytes(cell.dictionary[cell.index.as_py()])
+    if hasattr(cell, "as_buffer") and "string" not in str(cell.type):
         data: bytes = cell.as_buffer().to_pybytes()
         return data
+    if str(getattr(cell.type, "value_type", None)) not in ("int8", "uint8"):
+        raise DataError(f"A column of {cell.type} holds no encoded audio.")
     encoded: bytes = cell.values.to_numpy().tobytes()
     return encoded

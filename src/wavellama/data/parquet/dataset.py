@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,12 +19,12 @@ from typing_extensions import override
 from wavellama.audio.load import load_audio
 from wavellama.data.dataset import AsrDataset
 from wavellama.data.facts import Facts, Names, StoredUtterances
-from wavellama.data.parquet.columns import Columns, audio_bytes
+from wavellama.data.parquet.columns import Columns, as_text, audio_bytes
 from wavellama.data.parquet.files import ParquetFiles
 from wavellama.data.parquet.index import Index, open_index
 from wavellama.data.utterance import TOLERANCE_SECS, Utterance
-from wavellama.data.words import parse_words
-from wavellama.errors import AudioError, UnknownNameError
+from wavellama.data.words import AlignedWord, parse_words
+from wavellama.errors import AudioError, DataError, UnknownNameError
 from wavellama.faults import Checked
 from wavellama.units import SAMPLE_RATE, samples_to_seconds
 
@@ -71,6 +71,14 @@ class StoredUtterance(Utterance):
     file: str = ""
     line: int = 0
     """Its file, and its place there, from 1 on."""
+
+    words_fault: str | None = None
+    """Why the file's words are left out; None if they are not."""
+
+    @property
+    @override
+    def text_fault(self) -> str | None:
+        return self.words_fault or super().text_fault
 
 
 @final
@@ -127,7 +135,8 @@ class ParquetDataset(AsrDataset):
         name, line = self._files.names[file], place - int(index.starts[group - number]) + 1
         duration = samples_to_seconds(int(index.num_samples[place]))
         with self._lock:
-            text, speaker, words = self._texts(group)[row]
+            text, speaker, cell = self._texts(group)[row]
+        words, words_fault = _parse_words(cell, text, duration)
         return StoredUtterance(
             audio=Path(f"{name}, row {line}"),
             text=text,
@@ -136,33 +145,49 @@ class ParquetDataset(AsrDataset):
             speaker=speaker,
             split=index.names["split"][index.split[place]],
             corpus=index.names["corpus"][index.corpus[place]] or None,
-            words=parse_words(words, text, duration),
+            words=words,
             group=group,
             row=row,
             file=name,
             line=line,
+            words_fault=words_fault,
         )
 
     def _read_texts(self, group: int) -> list[tuple[str, str | None, object]]:
         """Return text, speaker and words of each row of a row group."""
-        file, number = self.index.places[group]
-        known = self._files.columns(file)
+        known = self._files.columns(self.index.places[group][0])
         wanted = [self._columns.text, self._columns.speaker, self._columns.words]
-        table = self._files.read(file, number, [column for column in wanted if column in known])
+        table = self._read(group, [column for column in wanted if column in known])
         empty = [None] * table.num_rows
         columns = [table[column].to_pylist() if column in known else empty for column in wanted]
-        return [(text or "", who, words) for text, who, words in zip(*columns, strict=True)]
+        return [
+            (as_text(text), as_text(who) or None, words)
+            for text, who, words in zip(*columns, strict=True)
+        ]
 
     def _read_group(self, group: int) -> Any:  # noqa: ANN401
         """Return the cells of audio of a row group; the latest ones stay in memory."""
         with self._lock:
             if group not in self._audio:
-                table = self._files.read(*self.index.places[group], [self._columns.audio])
-                self._audio[group] = table[self._columns.audio].combine_chunks()
+                self._audio[group] = self._read(group, [self._columns.audio])[self._columns.audio]
             self._audio.move_to_end(group)
             while len(self._audio) > 1 and self._cached_bytes > self.config.cache_gib * 2**30:
                 self._audio.popitem(last=False)
             return self._audio[group]
+
+    def _read(self, group: int, columns: Sequence[str]) -> Any:  # noqa: ANN401
+        """Return a table of some columns of a row group.
+
+        :raises DataError: it cannot be read, or is not the one that the index is of.
+        """
+        file, number = self.index.places[group]
+        table = self._files.read(file, number, columns)
+        if table.num_rows != self.index.starts[group + 1] - self.index.starts[group]:
+            raise DataError(
+                f"{self._files.names[file]} has changed since its index was made: remove"
+                f" {self.config.index_dir}, and start again."
+            )
+        return table
 
     @property
     def num_cached(self) -> int:
@@ -172,6 +197,16 @@ class ParquetDataset(AsrDataset):
     @property
     def _cached_bytes(self) -> int:
         return sum(cells.nbytes for cells in self._audio.values())
+
+
+def _parse_words(
+    cell: object, text: str, duration: float
+) -> tuple[tuple[AlignedWord, ...] | None, str | None]:
+    """Return the words in a cell, and what is wrong with them."""
+    try:
+        return parse_words(cell, text, duration), None
+    except ValueError as ex:
+        return None, str(ex)
 
 
 @final

@@ -12,6 +12,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, final
+from urllib.parse import unquote
 
 from fsspec.core import url_to_fs
 
@@ -19,6 +20,9 @@ from wavellama.errors import ConfigError, DataError
 
 HOURS: Final = "hours.tsv"
 """The table of a data set's hours, which lies beside its folders."""
+
+_NULL: Final = "__HIVE_DEFAULT_PARTITION__"
+"""What stands in the name of a folder for no value."""
 
 _OPEN_FILES: Final = 64
 """Files that stay open, with what is at their ends."""
@@ -48,7 +52,7 @@ class ParquetFiles:
         """Return what the folders of a file say, such as ``language=ita_Latn``."""
         parts = PurePosixPath(self.names[number]).parts[:-1]
         pairs = (part.partition("=")[::2] for part in parts if "=" in part)
-        return dict(pairs)
+        return {key: "" if value == _NULL else unquote(value) for key, value in pairs}
 
     def stem(self, number: int) -> str:
         """Return the name of a file without its number: ``train`` of ``train-00000-of-00005``."""

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from wavellama.audio.stream import probe_duration
 from wavellama.data.parquet.columns import Columns, audio_bytes
 from wavellama.data.parquet.files import ParquetFiles
-from wavellama.files import replacing
+from wavellama.errors import DataError
+from wavellama.files import locked, replacing
 from wavellama.units import seconds_to_samples
 
 NUMBERS: Final = {"num_samples": "<u4", "lang": "<u2", "corpus": "<u2", "split": "u1"}
@@ -57,10 +58,11 @@ def open_index(files: ParquetFiles, columns: Columns, folder: Path) -> Index:
     """
     key = sha256(repr((files.path, files.signature, columns)).encode()).hexdigest()[:20]
     place = folder / key
-    if not place.is_dir():
-        with replacing(place) as part:
-            part.mkdir()
-            _write(part, files, columns)
+    with locked(folder / f".{key}.lock"):  # the processes of a run open it at once
+        if not place.is_dir():
+            with replacing(place) as part:
+                part.mkdir()
+                _write(part, files, columns)
     facts = json.loads((place / "names.json").read_text("utf-8"))
     arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in NUMBERS}
     places = [(number, group) for number, group in facts["places"]]
@@ -77,12 +79,20 @@ def _write(folder: Path, files: ParquetFiles, columns: Columns) -> None:
         sizes.append(len(rows["num_samples"]))
         for name in NAMED:
             rows[name] = [names[name].setdefault(text, len(names[name])) for text in rows[name]]
+            _check_number(columns.named(name), len(names[name]), np.iinfo(NUMBERS[name]).max + 1)
         for name, kind in NUMBERS.items():
             found[name].append(np.array(rows[name], kind))
+    if not sum(sizes):
+        raise DataError(f"{files.path} holds no row.")
     for name in NUMBERS:
         np.save(folder / f"{name}.npy", np.concatenate(found[name]))
     facts = {"names": {name: list(names[name]) for name in NAMED}, "places": places, "sizes": sizes}
     (folder / "names.json").write_text(json.dumps(facts), "utf-8")
+
+
+def _check_number(column: str, count: int, most: int) -> None:
+    if count > most:
+        raise DataError(f"The column or folder {column} has more than {most:,} different values.")
 
 
 def _read_groups(
@@ -102,12 +112,13 @@ def _read_groups(
             yield number, group, rows
 
 
-def _lengths(table: Any, columns: Columns) -> Sequence[int]:  # noqa: ANN401
+def _lengths(table: Any, columns: Columns) -> Sequence[float]:  # noqa: ANN401
     if columns.samples:
-        lengths: Sequence[int] = table[columns.samples].to_numpy()
-        return lengths
-    cells = table[columns.audio].combine_chunks()
-    found = (audio_bytes(cell) for cell in cells)
+        lengths = table[columns.samples].to_numpy().astype(np.float64)  # NaN: no value
+        most = np.iinfo(NUMBERS["num_samples"]).max
+        known: Sequence[float] = np.nan_to_num(lengths).clip(0, most)
+        return known
+    found = (audio_bytes(cell) for cell in table[columns.audio])
     return [seconds_to_samples(probe_duration(data) or 0.0) if data else 0 for data in found]
 
 

@@ -168,7 +168,7 @@ def _folder(utterance: Utterance, corpus: str) -> str:
     for key, value in parts.items():
         if not _FOLDER_NAME.fullmatch(value):
             raise DataError(f"The {key} {value!r} of {utterance.audio} cannot be a folder's name.")
-    return "/".join(f"{key}={value}" for key, value in parts.items())
+    return "/".join(f"{key}={value.replace('%', '%25')}" for key, value in parts.items())
 
 
 def _encode(dataset: ManifestDataset, row: SourceRow) -> Cells | BrokenRow:
