@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import dedent
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parents[1]
@@ -39,7 +40,13 @@ class Block(NamedTuple):
 def code_blocks(page: str) -> Sequence[Block]:
     """Return the blocks of a page, in order."""
     text = (ROOT / page).read_text("utf-8")
+    fences = re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
     return [
-        Block(page, match[1], match[2], text[: match.start()].rstrip("\n").rpartition("\n\n")[2])
-        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        Block(
+            page,
+            match[2],
+            dedent(match[3]),
+            text[: match.start()].rstrip("\n").rpartition("\n\n")[2],
+        )
+        for match in fences
     ]

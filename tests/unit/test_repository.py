@@ -320,7 +320,14 @@ def test_setup_says_what_to_install_for_a_virtual_environment(tree: Path) -> Non
     assert line.endswith("-venv), or uv, or virtualenv")
 
 
-WHOLE = {"architecture", "documentation", "public_api", "repository", "size_budget"}
+WHOLE = {
+    "architecture",
+    "documentation",
+    "public_api",
+    "repository",
+    "repository_mutants",
+    "size_budget",
+}
 """What unit tests are about, beside modules."""
 
 
