@@ -44,7 +44,8 @@ CANNOT: Final[Mapping[str, str]] = {
     "wavellama asset convert omniASR_": "downloads gigabytes; test_convert runs it",
     "wavellama transcribe talk.mp3 --model hub": "needs a converted model; test_convert runs it",
     "wavellama recipe asr train llm_finetune": "downloads 6.5 GB",
-    "wavellama recipe asr eval llm_eval --model runs/llm_finetune": "evaluates that run",
+    "wavellama recipe asr eval llm_eval --model runs/llm_finetune": "needs data of a reader's own",
+    "wavellama recipe asr eval demo_eval --model runs/my_joint": "needs data of a reader's own",
     "wavellama recipe asr train llm_lora": "downloads 31 GB; test_lora runs it",
     "wavellama recipe asr eval llm_eval --model omniASR_LLM_7B_v2": "downloads 31 GB",
     "wavellama recipe asr eval llm_eval --model runs/llm_lora": "needs adapters, as in test_lora",
@@ -67,7 +68,6 @@ RUNS: Final = (
     "debian_speech_13",
     "toy_train",
     "small_finetune",
-    "my_joint",
 )
 
 LANGUAGES: Final = ("eng_Latn", "fra_Latn", "ita_Latn", "rus_Cyrl", "spa_Latn")
