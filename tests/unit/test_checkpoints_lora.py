@@ -168,6 +168,16 @@ def test_an_adapter_of_another_model(run: Path) -> None:
         load_model(run)
 
 
+def test_an_adapter_of_a_larger_model(run: Path) -> None:
+    """PEFT does not say which weights its adapters are for: a stack trace."""
+    (file,) = run.rglob("sdp_00.pt")
+    weights = torch.load(file)
+    name = next(name for name in weights if name.endswith(".lora_B"))
+    torch.save({**weights, name: torch.cat([weights[name]] * 2)}, file)
+    with pytest.raises(CheckpointError, match=r"does not fit .* has the shape"):
+        load_model(run)
+
+
 def test_what_is_not_asked_of_adapters(run: Path, base: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run holds an adapter of .*base: `--merge` writes"):
         convert_checkpoint(run, tmp_path / "a.pt")

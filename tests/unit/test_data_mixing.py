@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from fairseq2.data.tokenizers import load_tokenizer
@@ -18,8 +19,10 @@ from hypothesis import strategies as st
 
 from tests.gangs import run_ranks
 from wavellama.data.dataset import AsrDataset
+from wavellama.data.facts import Facts, Names, StoredUtterances
 from wavellama.data.mixing import Betas, Mixture, Part, compute_shares, count_draws
 from wavellama.data.plan import ReaderOptions
+from wavellama.data.shuffle import WINDOW
 from wavellama.data.utterance import Utterance
 from wavellama.errors import DataError
 from wavellama.units import seconds_to_samples
@@ -200,3 +203,33 @@ def test_processes_share_the_draws_of_an_epoch(beta: float) -> None:
     assert bool(twice) == (beta == 0.0)
     share = sum(name.startswith("small") for name in alone) / len(alone)
     assert share == (0.25 if beta == 1.0 else 0.5)
+
+
+class _InGroups(StoredUtterances[Utterance]):
+    """Rows of 20 corpora, 2000 of each, a hundred to a group."""
+
+    @property
+    def facts(self) -> Facts:
+        places = np.arange(40_000)
+        corpora = Names(places // 2000, [f"corpus {i}" for i in range(20)])
+        return Facts(np.ones(40_000), Names(places * 0, ["eng_Latn"]), corpora, places // 100)
+
+    def take(self, places: object) -> _InGroups:
+        return self
+
+    def __len__(self) -> int:
+        return 40_000
+
+    def __getitem__(self, index: Any) -> Any:
+        return Utterance(Path("a"), "a", 1.0)
+
+
+def test_of_each_of_many_corpora_few_groups_are_read_at_a_time() -> None:
+    """A window had rows of every group of the data: each was read again for each window."""
+    rows = _InGroups()
+    order = Mixture(rows, Betas(corpus=0.0)).draw_rows(torch.Generator().manual_seed(0)).numpy()
+
+    assert np.array_equal(np.sort(order), np.arange(40_000))
+    groups = [len(np.unique(order[i : i + WINDOW] // 100)) for i in range(0, 40_000, WINDOW)]
+    assert max(groups) <= 20 * 4
+    assert (np.diff(order) == 1).mean() < 0.01

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -79,6 +80,9 @@ def test_a_pattern_without_a_match(field: str) -> None:
     [
         ({"r": 0}, "`r` must be at least 1"),
         ({"alpha": 0.0}, "`alpha` must be greater than 0"),
+        ({"alpha": math.inf}, "`alpha` must be greater than 0, and finite"),
+        ({"alpha": math.nan}, "`alpha` must be greater than 0, and finite"),
+        ({"targets": []}, "`targets` names no projection"),
         ({"dropout": 1.0}, r"`dropout` must lie in \[0, 1\)"),
         ({"targets": ["("]}, r"`targets` has no regular expression: \("),
     ],

@@ -96,6 +96,11 @@ class Adapter:
             left -= {name, *pair}
             if name.endswith(".weight") and pair[0] in self.weights:
                 lora_a, lora_b = (self.weights[own] for own in pair)
+                if weight.shape != (len(lora_b), lora_a.shape[1]):
+                    raise CheckpointError(
+                        f"The adapter does not fit {self.base.name}, whose {name} has the shape"
+                        f" {tuple(weight.shape)}."
+                    )
                 weight = merge_weight(weight, lora_a, lora_b, self.alpha)
             yield name, weight
         if left:

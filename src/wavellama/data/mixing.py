@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from wavellama.data.facts import Facts, facts_of
-from wavellama.data.shuffle import shuffle
+from wavellama.data.shuffle import WINDOW, shuffle
 from wavellama.data.utterance import Utterance
 from wavellama.errors import DataError
 
@@ -89,10 +89,13 @@ class Mixture:
     def draw_rows(self, generator: Generator) -> Tensor:
         """Return the rows of an epoch in their order: each part comes at regular intervals."""
         rows, times = [], []
+        total = sum(self.num_draws.values())
+        groups = self._groups if total > WINDOW else None
         for part, own in self._rows.items():
             num_draws = self.num_draws[part]
+            window = max(1, WINDOW * num_draws // total)  # what a window has of the part
             passes = [
-                shuffle(own, self._groups, generator) for _ in range(-(-num_draws // len(own)))
+                shuffle(own, groups, generator, window) for _ in range(-(-num_draws // len(own)))
             ]
             rows.append(torch.cat(passes)[:num_draws])
             jitter = torch.rand(num_draws, generator=generator, dtype=torch.float64)

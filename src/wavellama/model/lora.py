@@ -6,6 +6,7 @@ Shapes: I inputs and O outputs of a projection, R the rank of its adapter.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +57,10 @@ class LoraConfig(Checked):
     def find_faults(self) -> Iterator[str]:
         if self.r < 1:
             yield f"`r` must be at least 1: {self.r}."
-        if not self.alpha > 0.0:
-            yield f"`alpha` must be greater than 0: {self.alpha:g}."
+        if not 0.0 < self.alpha < math.inf:
+            yield f"`alpha` must be greater than 0, and finite: {self.alpha:g}."
+        if not self.targets:
+            yield "`targets` names no projection to adapt."
         if not 0.0 <= self.dropout < 1.0:
             yield f"`dropout` must lie in [0, 1): {self.dropout:g}."
         for name in ("targets", "also_train"):
