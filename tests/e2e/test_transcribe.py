@@ -249,9 +249,15 @@ def test_the_recipe_shares_files_and_does_what_the_command_does(
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Return the transcripts of a folder by their sources, without the seconds that they took."""
+    """Return the transcripts of a folder by their sources, without the seconds that they took.
+
+    Numbers have four decimals: the last ones of a score depend on who else is in a batch.
+    """
     lines = (folder / "transcripts.jsonl").read_text().splitlines()
-    rows = sorted(map(json.loads, lines), key=lambda row: str(row["source"]))
+    parsed = (
+        json.loads(line, parse_float=lambda number: round(float(number), 4)) for line in lines
+    )
+    rows = sorted(parsed, key=lambda row: str(row["source"]))
     return [{key: value for key, value in row.items() if key != "timings"} for row in rows]
 
 

@@ -85,6 +85,7 @@ def test_the_constructor_has_the_documented_defaults() -> None:
         "zero_shot_swapped_bos_eos": True,
         "special_token_base": None,
         "ctc_head": None,
+        "language_head": None,
         "syntax": None,
     }
     parameters = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
