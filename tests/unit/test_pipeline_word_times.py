@@ -21,7 +21,8 @@ from wavellama.decoding import examples, language
 from wavellama.decoding.examples import read_examples
 from wavellama.errors import ConfigError, TranscriptionError
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
-from wavellama.pipeline import checks, recogniser
+from wavellama.pipeline import checks, recogniser, word_times
+from wavellama.pipeline.word_times import Times
 
 SEARCH = Wav2Vec2LlamaBeamSearchConfig(nbest=2, max_new_tokens=12)
 
@@ -71,6 +72,24 @@ def test_words_are_the_text_and_follow_each_other_within_the_segment(kind: str) 
         assert (segment.start, segment.end) == (times[0], times[-1])
         assert times[-1] <= transcript.duration + 1e-6
         assert all(0.0 <= (word.confidence or 0.0) <= 1.0 for word in segment.words)
+
+
+def test_a_word_lasts_from_its_first_token_to_the_end_of_its_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def times_of(model: object, batch: object, tokens: list[int], prefix: object) -> Times:
+        return [(i / 100, i / 100 + 0.004) for i in range(len(tokens))]
+
+    monkeypatch.setattr(word_times, "attention_times", times_of)
+    (segment,) = transcribe(create_pipeline(), word_timestamps=True).segments
+
+    begins, ends = (
+        [round(1000 * part) for part in parts]
+        for parts in zip(*((word.start, word.end) for word in segment.words), strict=True)
+    )
+    assert {begin % 10 for begin in begins} == {0}
+    assert {end % 10 for end in ends} == {4}
+    assert begins[0] < 20
 
 
 def test_a_text_that_cannot_be_aligned_has_equal_parts() -> None:
