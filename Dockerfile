@@ -24,9 +24,9 @@ RUN pip install --no-cache-dir --constraint constraints.txt '.[server]'
 
 FROM python:3.11-slim
 COPY --from=build /opt/wavellama /opt/wavellama
-RUN useradd --create-home --uid 1000 wavellama && install -d -o wavellama /cache
+RUN useradd --create-home --uid 1000 wavellama && install -d -o wavellama /cache /data
 USER wavellama
-WORKDIR /home/wavellama
+WORKDIR /data
 # Models that are downloaded stay in /cache; mount a volume there to keep them. With fewer arenas the
 # C library keeps less memory that nobody uses.
 ENV PATH=/opt/wavellama/bin:$PATH FAIRSEQ2_CACHE_DIR=/cache MALLOC_ARENA_MAX=2

@@ -3,7 +3,7 @@
 Data flows one way; a module imports only from rows below its own (docs/architecture.md)::
 
     cli
-    tasks | extension | corpora | server
+    tasks | extension | corpora | server | archive | export
     pipeline
     decoding | alignment
     checkpoints

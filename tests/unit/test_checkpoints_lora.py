@@ -21,6 +21,7 @@ from wavellama.checkpoints.hub import find_model, load_model
 from wavellama.checkpoints.lora import BaseWeights, write_note
 from wavellama.checkpoints.peft import CONFIG_FILE
 from wavellama.errors import CheckpointError, ConfigError, WavellamaError
+from wavellama.files import write_text
 from wavellama.model.lora import LoraConfig, add_adapters, leave_out_frozen
 
 BATCH = make_batch(make_waveforms([9000, 6400], seed=1), [[5, 6, 7], [8, 9]])
@@ -248,6 +249,8 @@ def _change(**fields: object) -> Callable[[Path], None]:
     [
         (_change(use_dora=True), "another kind than LoRA: use_dora"),
         (_change(peft_type="LOHA"), "another kind than LoRA: LOHA"),
+        (_change(lora_alpha=None), "has no number as its `lora_alpha`"),
+        (lambda folder: write_text(folder / CONFIG_FILE, "[]"), "no configuration of an adapter"),
         (_change(base_model_name_or_path=None), "set `base_model_name_or_path` to its card"),
         (_change(base_model_name_or_path="mine"), "mine is not a known model card"),
         (lambda folder: (folder / CONFIG_FILE).write_text("{"), "cannot be read"),

@@ -3,7 +3,8 @@
 ``job.json`` has the settings and the list of shards, ``shards/NAME.jsonl`` the files of a shard,
 one to a line. A shard is done when there is ``parts/NAME.jsonl``, with a line for each transcript;
 ``failed/NAME.jsonl`` names its files that have none, and why. All these appear complete or not at
-all, and nothing in them changes afterwards, so that workers need nothing but the folder.
+all. What a shard holds never changes; files that are tried again get shards of their own, behind
+the others in ``job.json``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 A lease is the empty file ``NAME.ATTEMPT``, which one worker alone can have made, and whose time of
 change the worker keeps renewing. One that has not been renewed for long belonged to a worker that
-is gone; whoever makes ``NAME.(ATTEMPT + 1)`` goes on. Since nothing is ever taken over by changing
-a file, two workers never both succeed.
+is gone; whoever makes ``NAME.(ATTEMPT + 1)`` goes on. Nothing is taken over by changing a file, so
+of workers that see the same leases one succeeds. Who looked just before a lease was given back may
+begin beside another one: both do the same work, and the last one writes the same result again.
 """
 
 from __future__ import annotations

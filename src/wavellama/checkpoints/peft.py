@@ -58,6 +58,8 @@ def read_peft(folder: Path) -> PeftAdapter | None:
             digest = (file.metadata() or {}).get(_SHA256)
     except (OSError, ValueError, SafetensorError) as ex:
         raise CheckpointError(f"The adapter in {folder} cannot be read: {ex}.") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / CONFIG_FILE} is no configuration of an adapter.")
     _check_kind(config, folder)
     weights = {_our_name(name): weight for name, weight in found.items()}
     return PeftAdapter(config["base_model_name_or_path"], digest, config["lora_alpha"], weights)
@@ -68,6 +70,8 @@ def _check_kind(config: Mapping[str, Any], folder: Path) -> None:
     if config.get("peft_type") != "LORA" or other:
         kind = other[0] if other else config.get("peft_type")
         raise CheckpointError(f"{folder} holds an adapter of another kind than LoRA: {kind}.")
+    if not isinstance(config.get("lora_alpha"), int | float):
+        raise CheckpointError(f"{folder / CONFIG_FILE} has no number as its `lora_alpha`.")
     if not config.get("base_model_name_or_path"):
         raise CheckpointError(
             f"{folder / CONFIG_FILE} does not say which model the adapter is for: set"

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wavellama.cli.pipeline_options import (
     Subparsers,
-    add_language_options,
     add_machine_options,
     add_model_options,
-    add_options,
+    add_transcription_options,
     create_pipeline,
     read_examples,
     to_options,
@@ -79,10 +78,7 @@ def _add_create(commands: Subparsers) -> None:
         help="a worker that was not heard of for so long is gone (%(default)g)",
     )
     add_model_options(parser.add_argument_group("model"))
-    add_options(parser.add_argument_group("audio"))
-    add_language_options(parser)
-    for title in ("search", "results", "long audio"):
-        add_options(parser.add_argument_group(title))
+    add_transcription_options(parser)
     parser.set_defaults(run=create)
 
 

@@ -82,6 +82,14 @@ def add_machine_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
 
 
+def add_transcription_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how files are transcribed."""
+    add_options(parser.add_argument_group("audio"))
+    add_language_options(parser)
+    for title in ("search", "results", "long audio"):
+        add_options(parser.add_argument_group(title))
+
+
 def add_language_options(parser: argparse.ArgumentParser) -> None:
     """Add what is known of the language."""
     group = parser.add_argument_group("language")

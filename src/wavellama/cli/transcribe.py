@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from wavellama.cli.pipeline_options import (
     Subparsers,
-    add_language_options,
     add_machine_options,
     add_model_options,
     add_options,
+    add_transcription_options,
     create_pipeline,
     read_examples,
     to_options,
@@ -56,10 +56,7 @@ def add_transcribe_parser(subparsers: Subparsers) -> None:
     model = parser.add_argument_group("model")
     add_machine_options(model)
     add_model_options(model)
-    add_options(parser.add_argument_group("audio"))
-    add_language_options(parser)
-    for title in ("search", "results", "long audio"):
-        add_options(parser.add_argument_group(title))
+    add_transcription_options(parser)
     _add_output_options(parser)
     parser.set_defaults(run=run_transcribe)
 

@@ -14,10 +14,26 @@ from torch import Tensor
 from wavellama.data.facts import Names, facts_of, take
 from wavellama.data.plan import ReaderOptions
 from wavellama.data.reader import create_batch_reader
-from wavellama.data.utterance import Utterance
-from wavellama.errors import DataError, UnknownNameError
+from wavellama.data.utterance import TOLERANCE_SECS, Utterance
+from wavellama.errors import AudioError, DataError, UnknownNameError
+from wavellama.units import samples_to_seconds
 
 _log = logging.getLogger(__name__)
+
+
+def check_length(waveform: Tensor, utterance: Utterance, source: str) -> Tensor:
+    """Return the audio of an utterance, if it is as long as it has to be. (T).
+
+    :param source: what says so, for the error.
+    :raises AudioError: it is not.
+    """
+    length = samples_to_seconds(len(waveform))
+    if abs(length - utterance.duration) > TOLERANCE_SECS:
+        raise AudioError(
+            str(utterance.audio),
+            f"the {source} says {utterance.duration:.2f} s, but there are {length:.2f} s.",
+        )
+    return waveform
 
 
 class AsrDataset(ABC):

@@ -14,11 +14,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from wavellama.audio.load import load_audio
-from wavellama.data.dataset import AsrDataset
+from wavellama.data.dataset import AsrDataset, check_length
 from wavellama.data.manifest import find_manifests, read_manifest
-from wavellama.data.utterance import TOLERANCE_SECS, Utterance
-from wavellama.errors import AudioError, DataError, UnknownNameError
-from wavellama.units import samples_to_seconds, seconds_to_samples
+from wavellama.data.utterance import Utterance
+from wavellama.errors import DataError, UnknownNameError
+from wavellama.units import seconds_to_samples
 
 MANIFEST_ASR_FAMILY: Final = "manifest_asr"
 
@@ -68,13 +68,7 @@ class ManifestDataset(AsrDataset):
         if utterance.offset is not None:
             begin = seconds_to_samples(utterance.offset)
             waveform = waveform[begin : begin + seconds_to_samples(utterance.duration)].clone()
-        length = samples_to_seconds(len(waveform))
-        if abs(length - utterance.duration) > TOLERANCE_SECS:
-            raise AudioError(
-                str(utterance.audio),
-                f"the manifest says {utterance.duration:.2f} s, but there are {length:.2f} s.",
-            )
-        return waveform
+        return check_length(waveform, utterance, "manifest")
 
     @cached_property
     def _by_split(self) -> dict[str, list[Utterance]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wavellama.audio.channels import Channel
 
 TOLERANCE_SECS: Final = 0.1
-"""How much the audio may be shorter or longer than the manifest says."""
+"""How much the audio may be shorter or longer than the data set says."""
 
 MAX_CHARS_PER_SEC: Final = 60.0
 """No script is spoken faster: the fastest speech has about 25 letters a second."""

@@ -85,6 +85,6 @@ def _find_base(context: RecipeContext, section: ModelSection) -> BaseWeights:
         card = context.asset_store.retrieve_card(str(name))
         path = fetcher.fetch(card, create_fake_gangs(CPU))
     path = path.resolve()
-    if (path.parents[1] / "model.yaml").is_file():  # runs/x/checkpoints/step_1/model
-        name = str(path.parents[2])
+    if (path.parent.parent / "model.yaml").is_file():  # runs/x/checkpoints/step_1/model
+        name = str(path.parent.parent.parent)
     return BaseWeights(name or str(path), str(path), digest_weights(path, fetcher))

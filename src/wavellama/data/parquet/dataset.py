@@ -17,12 +17,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from wavellama.audio.load import load_audio
-from wavellama.data.dataset import AsrDataset
+from wavellama.data.dataset import AsrDataset, check_length
 from wavellama.data.facts import Facts, Names, StoredUtterances
 from wavellama.data.parquet.columns import Columns, as_text, audio_bytes
 from wavellama.data.parquet.files import ParquetFiles
 from wavellama.data.parquet.index import Index, open_index
-from wavellama.data.utterance import TOLERANCE_SECS, Utterance
+from wavellama.data.utterance import Utterance
 from wavellama.data.words import AlignedWord, parse_words
 from wavellama.errors import AudioError, DataError, UnknownNameError
 from wavellama.faults import Checked
@@ -117,14 +117,7 @@ class ParquetDataset(AsrDataset):
         data = audio_bytes(self._read_group(utterance.group)[utterance.row])
         if data is None:
             raise AudioError(str(utterance.audio), "there is no audio in the file.")
-        waveform = load_audio(data)
-        length = samples_to_seconds(len(waveform))
-        if abs(length - utterance.duration) > TOLERANCE_SECS:
-            raise AudioError(
-                str(utterance.audio),
-                f"the file says {utterance.duration:.2f} s, but there are {length:.2f} s.",
-            )
-        return waveform
+        return check_length(load_audio(data), utterance, "file")
 
     def utterance(self, place: int) -> StoredUtterance:
         """Return a row by its place among all rows."""
