@@ -169,6 +169,12 @@ class DecoderWriting:
         self._run.join(other._run)
         self._rows |= {begun + i: row for i, row in other._rows.items()}
 
+    def leave(self, clips: Sequence[Prompt]) -> None:
+        """Forget some of them."""
+        gone = {i for i, row in self._rows.items() if any(row is one for one in clips)}
+        self._run.leave(gone)
+        self._rows = {i: row for i, row in self._rows.items() if i not in gone}
+
 
 def random_decoder(args: argparse.Namespace) -> Work:
     """Return random prompts, and a decoder of random weights."""

@@ -106,16 +106,27 @@ def assert_rows_close(actual: torch.Tensor, expected: torch.Tensor, atol: float 
 
 
 def search_joined(
-    starts: Sequence[Callable[[], SearchRun[Any]]], delays: Sequence[int]
+    starts: Sequence[Callable[[], SearchRun[Any]]],
+    delays: Sequence[int],
+    leaving: Mapping[int, int] | None = None,
 ) -> list[list[Hypothesis]]:
     """Begin one search after another, each so many steps after the one before, and let it join the
     rows that have not ended; return the hypotheses of all rows.
+
+    :param leaving: after how many steps rows leave, if they are searched then; they have none.
     """
-    run, begun = starts[0](), 0
+    run, begun, num_steps = starts[0](), 0, 0
     results: dict[int, list[Hypothesis]] = {}
 
     def step() -> None:
+        nonlocal num_steps
+        num_steps += 1
         results.update({begun + number: found for number, found in run.step().items()})
+        gone = [row for row, step in (leaving or {}).items() if step == num_steps]
+        present = {begun + row.index for row in run.rows}
+        run.leave([row - begun for row in gone])
+        assert {begun + row.index for row in run.rows} == present - set(gone)
+        results.update({row: [] for row in present & set(gone)})
 
     for start, delay in zip(starts[1:], delays, strict=True):
         for _ in range(delay):

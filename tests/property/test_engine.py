@@ -105,6 +105,30 @@ def test_batches_that_join_find_what_they_find_alone(
     assert_same(search_joined(starts, delays), expected)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.data(), sizes(), st.lists(lens_of_short_rows, min_size=1, max_size=3), st.integers(1, 4))
+@torch.no_grad()
+def test_rows_that_leave_before_their_end_change_no_other(
+    data: st.DataObject, shape: Sizes, batches: list[list[int]], beam_size: int
+) -> None:
+    model = long_model(shape)
+    kind = GreedySearch(EOS) if beam_size == 1 else BeamSearch(SearchOptions(beam_size, EOS))
+    steps_ahead = data.draw(st.sampled_from([1, 3]))
+    engine, starts, expected = engine_of(model), [], []
+    for place, lens in enumerate(batches):
+        prompts, max_lens = create_prompts(model, lens, place), [12] * len(lens)
+        decoder = EngineStepDecoder(engine, prompts, steps_ahead=steps_ahead)
+        starts.append(partial(kind.start, decoder, max_lens))
+        expected += kind.run(EngineStepDecoder(engine, prompts), max_lens)
+    delays = [data.draw(st.integers(0, 4)) for _ in batches[1:]]
+    rows = st.integers(0, len(expected) - 1)
+    leaving = data.draw(st.dictionaries(rows, st.integers(1, 6), min_size=1))
+    found = search_joined(starts, delays, leaving)
+    stayed = [row for row, hypotheses in enumerate(found) if hypotheses]
+    assert {*range(len(expected))} - leaving.keys() <= {*stayed}
+    assert_same([found[row] for row in stayed], [expected[row] for row in stayed])
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data(), sizes(), lens_of_short_rows)
 @torch.no_grad()

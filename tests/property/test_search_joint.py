@@ -231,6 +231,10 @@ def test_rows_do_not_meet_whatever_steers_them(
     joined = search_joined(starts, delays[1 : len(starts)])
     assert_alike([*joined[:1], *joined[1::2]], alone)
     assert_alike(joined[2::2], alone[1:])
+    # The first of each two that join leaves after some steps, if it has not ended before.
+    leaving = {2 * place + 1: steps + 1 for place, steps in enumerate(delays[: len(rows) - 1])}
+    left = search_joined(starts, delays[1 : len(starts)], leaving)
+    assert_alike([*left[:1], *left[2::2]], alone)
 
 
 def assert_alike(actual: list[list[Hypothesis]], expected: list[list[Hypothesis]]) -> None:

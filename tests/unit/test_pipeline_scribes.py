@@ -117,6 +117,27 @@ def test_a_clip_that_cannot_be_recognised_costs_no_other() -> None:
     assert [isinstance(one, Fault) for one in alone] == [place == 3 for place in range(6)]
 
 
+@pytest.mark.parametrize("nbest", [1, 2])
+def test_clips_that_leave_are_forgotten_and_change_no_other(nbest: int) -> None:
+    pipeline = create_pipeline()
+    search = Wav2Vec2LlamaBeamSearchConfig(nbest=nbest, max_new_tokens=12)
+    options = TranscribeOptions(no_speech_threshold=1.0, search=search)
+    scribe, clips = create_scribe(pipeline, options), create_clips(pipeline)
+    alone = dict(zip(map(id, clips), scribe.write(clips), strict=True))
+    writing = start(scribe, clips[:4])
+    done = writing.step()
+    assert not done
+    writing.leave([clips[0], clips[2]])
+    assert writing.clips == [clips[1], clips[3]]
+    writing.join(start(scribe, clips[4:]))
+    writing.leave([clips[5]])
+    while writing.clips:
+        done += writing.step()
+    assert {id(clip) for clip, _ in done} == {id(clips[place]) for place in (1, 3, 4)}
+    for clip, written in done:
+        assert_alike(written, alone[id(clip)])
+
+
 def test_time_is_shared_by_the_clips_that_it_was_spent_on() -> None:
     pipeline = create_pipeline()
     scribe = create_scribe(pipeline, TranscribeOptions(no_speech_threshold=1.0))

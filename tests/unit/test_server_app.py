@@ -18,8 +18,10 @@ from starlette.types import Message
 from tests.servers import MODEL, TRANSCRIPTIONS, clip, events_of, serving, shared_pipeline, talk
 from tests.unit.test_server_transcriptions import INVALID, error_of, post, sum_of
 from wavellama.errors import ConfigError
+from wavellama.pipeline.jobs import Clip
 from wavellama.pipeline.options import TranscribeOptions
-from wavellama.pipeline.scribes import ClipScribe, ClipWriting
+from wavellama.pipeline.scribes import ClipScribe, ClipWriting, Written
+from wavellama.server.scheduler import Client, Scheduler
 from wavellama.server.state import ServerConfig
 
 KEY = "s3cret-\u00e4"
@@ -259,6 +261,38 @@ def test_the_work_of_a_client_that_leaves_is_dropped(
         assert sum(sizes) <= 2, "what was in the model then is all"
         assert sum_of(client.get("/metrics").text, "wavellama_requests_waiting ") == 0
         assert sum_of(client.get("/metrics").text, "wavellama_requests_running ") == 0
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_a_text_whose_client_leaves_is_not_written_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    step, drop, third, dropped = ClipWriting.step, Scheduler.drop, Event(), Event()
+    num_steps = 0
+
+    def counted(writing: ClipWriting) -> list[tuple[Clip, Written]]:
+        nonlocal num_steps
+        num_steps += 1
+        if num_steps == 3:
+            third.set()
+            assert dropped.wait(60)
+        return step(writing)
+
+    def noted(scheduler: Scheduler, client: Client) -> None:
+        drop(scheduler, client)
+        dropped.set()
+
+    with serving() as client:
+        form = {"stream": stream, "no_speech_threshold": "1"}
+        request = client.build_request("POST", TRANSCRIPTIONS, data=form, files={"file": clip()})
+        body, kind = request.read(), request.headers["content-type"]
+        monkeypatch.setattr(ClipWriting, "step", counted)
+        monkeypatch.setattr(Scheduler, "drop", noted)
+        monkeypatch.setattr("wavellama.server.transcriptions.PING_SECS", 0.05)
+        asyncio.run(_leave(client.app, body, kind, third))
+        assert num_steps == 3, "the step in which the client left is the last one"
+        assert post(client, form={"no_speech_threshold": "1"}).status_code == 200
+        assert num_steps > 8, "the text has more steps"
 
 
 def test_a_client_that_does_not_read_its_stream_holds_no_place(

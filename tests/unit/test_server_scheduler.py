@@ -217,6 +217,10 @@ class StepsWriting:
         assert self._left, "the others have ended"
         self._left |= other._left
 
+    def leave(self, clips: list[str]) -> None:
+        for clip in clips:
+            del self._left[clip]
+
 
 class StepwiseCrowd:
     """Clients who ask at certain steps, in other threads."""
@@ -263,6 +267,30 @@ def test_pieces_join_and_leave_between_steps(stepwise: StepwiseCrowd, batches: l
     steps = stepwise.begin("a 5", lambda: None, ask, lambda: None, lambda: None, look)
     assert steps == [["a 5"], ["a 5"], ["a 5", "b 2"], ["a 5", "b 2"], ["a 5"]]
     assert [(batch.num_rows, batch.audio_secs) for batch in batches] == [(1, 1.0), (2, 1.0)]
+
+
+def test_a_client_that_leaves_takes_its_pieces_along(
+    scheduler: Scheduler, stepwise: StepwiseCrowd
+) -> None:
+    gone, other = Client("a"), Client("b")
+    asked = list[Future[list[Written]]]()
+
+    def ask() -> None:
+        asked.append(stepwise.ask("gone 9", "gone, too 9", client=gone))
+        asked.append(stepwise.ask("other 9", client=other))
+
+    def leave() -> None:
+        scheduler.drop(gone)
+        scheduler.drop(other)
+
+    steps = stepwise.begin("a 5", ask, lambda: None, lambda: None, leave)
+    together = ["a 5", "gone 9", "gone, too 9"]
+    assert [step for step in steps if step != ["other 9"]][:2] == [["a 5"], together]
+    assert steps[-1] == ["a 5"], "nothing is done for those who left"
+    for one in asked:
+        with pytest.raises(ClientGoneError):
+            one.result(10)
+    assert scheduler.write(Client("b"), stepwise.scribe, ["b 1"], [1]) == [Fault("b 1")]
 
 
 def test_nobody_joins_another_kind(stepwise: StepwiseCrowd) -> None:

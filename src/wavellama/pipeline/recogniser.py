@@ -193,7 +193,7 @@ class LlamaRecogniser:
 
 @final
 class RecognitionRun:
-    """Clips that are being recognised; others may join them between two steps."""
+    """Clips that are being recognised; between two steps others may join, and any leave."""
 
     def __init__(
         self,
@@ -228,6 +228,14 @@ class RecognitionRun:
         begun = self._run.num_begun
         self._run.join(other._run)
         self._rows |= {begun + number: row for number, row in other._rows.items()}
+
+    def leave(self, clips: Sequence[Clip]) -> None:
+        """Forget some of the clips before they are done."""
+        gone = set(map(id, clips))
+        numbers = {number for number, (clip, _) in self._rows.items() if id(clip) in gone}
+        self._run.leave(numbers)
+        for number in numbers:
+            del self._rows[number]
 
     def give_up(self) -> list[Clip]:
         """Forget the clips that are not done yet, and return them."""

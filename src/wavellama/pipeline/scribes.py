@@ -33,7 +33,7 @@ class Scribe(Protocol[ClipT]):
 
 
 class Writing(Protocol[ClipT]):
-    """Pieces that are being written down; others may join them between two steps."""
+    """Pieces that are being written down; between two steps others may join, and any leave."""
 
     @property
     def clips(self) -> list[ClipT]:
@@ -46,6 +46,10 @@ class Writing(Protocol[ClipT]):
 
     def join(self, other: Self) -> None:
         """Take over the pieces of another one, of a scribe with the same model and options."""
+        ...
+
+    def leave(self, clips: Sequence[ClipT]) -> None:
+        """Forget pieces before they are done."""
         ...
 
 
@@ -124,6 +128,10 @@ class ClipWriting:
     def join(self, other: ClipWriting) -> None:
         """Take over the clips of another one, of a scribe with the same model and options."""
         self._run.join(other._run)
+
+    def leave(self, clips: Sequence[Clip]) -> None:
+        """Forget clips before they are done."""
+        self._run.leave(clips)
 
 
 def _share(secs: float, clips: Sequence[Clip]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import starmap
 from typing import NamedTuple, TypeAlias, final
@@ -264,6 +264,14 @@ class BeamRun(SearchRun[Row]):
         self._scores = StepScores(*map(torch.cat, both))
         self.rows += [replace(row, index=self.num_begun + row.index) for row in other.rows]
         self.num_begun += other.num_begun
+
+    @override
+    def leave(self, numbers: Collection[int]) -> None:
+        owners = [row.index for row in self.rows for _ in row.live]
+        places = [place for place, owner in enumerate(owners) if owner not in numbers]
+        self.rows = [row for row in self.rows if row.index not in numbers]
+        self._decoder.reorder(places)
+        self._scores = StepScores(*(part[places] for part in self._scores))
 
 
 def _dead_ends(rows: Sequence[Row], candidates: Sequence[Sequence[Candidate]]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -128,6 +128,13 @@ class GreedyRun(SearchRun[Path]):
         self._log_probs = torch.cat([self._log_probs, other._log_probs])
         self.rows += [replace(path, index=self.num_begun + path.index) for path in other.rows]
         self.num_begun += other.num_begun
+
+    @override
+    def leave(self, numbers: Collection[int]) -> None:
+        places = [i for i, path in enumerate(self.rows) if path.index not in numbers]
+        self.rows = [self.rows[place] for place in places]
+        self._decoder.reorder(places)
+        self._log_probs = self._log_probs[places]
 
     def _choose(self) -> list[list[tuple[int, float]]]:
         """Return the next tokens of all paths with their log-probabilities, one step or several.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 from typing_extensions import Self
@@ -13,7 +14,8 @@ RowT = TypeVar("RowT")
 
 
 class SearchRun(ABC, Generic[RowT]):
-    """Rows that are searched together; those that have ended leave, others may join between steps.
+    """Rows that are searched together; those that have ended leave. Between steps others may join,
+    and any may leave.
 
     Rows are numbered in the order in which they came. What is found in one does not depend on the
     others.
@@ -37,6 +39,10 @@ class SearchRun(ABC, Generic[RowT]):
 
         Both have rows that have not ended. The other one's are numbered on from its own.
         """
+
+    @abstractmethod
+    def leave(self, numbers: Collection[int]) -> None:
+        """Forget rows before they have ended; no step is taken for them any more."""
 
     def finish(self) -> list[list[Hypothesis]]:
         """Return the hypotheses of each row once all have ended, best first."""

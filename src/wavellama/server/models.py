@@ -221,7 +221,7 @@ class Transcription:
         with self._model.reading():
             (job,) = self._jobs
         if self._client.is_gone:
-            raise ClientGoneError("The work was given up.")
+            raise ClientGoneError()
         if job.error is not None:
             raise job.error
         return to_transcript(job)

@@ -1,9 +1,10 @@
 """One thread owns the model; pieces of all clients wait in one queue and are written together.
 
 Pieces are read in batches of like length. Where a scribe writes step by step, they then join those
-that are being written, and each leaves when it is done; otherwise batch follows batch. What a
-scribe makes of a piece does not depend on the others, so texts are those of a client alone. A
-client waits for its pieces before it asks for more, so that the queue stays short.
+that are being written, and each leaves when it is done, or when its client has left; otherwise
+batch follows batch. What a scribe makes of a piece does not depend on the others, so texts are
+those of a client alone. A client waits for its pieces before it asks for more, so that the queue
+stays short.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ it, and what it gains gets less and less."""
 
 class ClientGoneError(WavellamaError):
     """Nobody waits for the work any more, or the server is closing."""
+
+    def __init__(self) -> None:
+        super().__init__("The work was given up.")
 
 
 @final
@@ -104,7 +108,7 @@ class Scheduler:
         pieces = [_Piece(client, scribe, *row) for row in zip(rows, sizes, strict=True)]
         with self._changed:
             if client.is_gone or self._is_closing:
-                raise ClientGoneError("The work was given up.")
+                raise ClientGoneError()
             self._waiting.setdefault(client, deque()).extend(pieces)
             self._changed.notify_all()
         return [piece.written.result() for piece in pieces]
@@ -133,7 +137,7 @@ class Scheduler:
 
     def _give_up(self, pieces: deque[_Piece]) -> None:
         for piece in pieces:
-            piece.written.set_exception(ClientGoneError("The work was given up."))
+            piece.written.set_exception(ClientGoneError())
 
     def _work(self) -> None:
         desk = self._desk
@@ -236,11 +240,20 @@ class _Desk:
             writing = self._writings[kind]
             rows = writing.clips
             try:
-                self._hand_out(writing.step())
+                self._let_go(writing)
+                if writing.clips:
+                    self._hand_out(writing.step())
             except BaseException as ex:
                 self._fail(rows, ex)
             if not any(id(row) in self.pieces for row in rows):
                 del self._writings[kind]
+
+    def _let_go(self, writing: Writing[Any]) -> None:
+        """Forget the pieces for which nobody waits any more."""
+        gone = [row for row in writing.clips if self.pieces[id(row)].client.is_gone]
+        if gone:
+            writing.leave(gone)
+            self._fail(gone, ClientGoneError())
 
     def _hand_out(self, written: Iterable[tuple[Any, Written]]) -> None:
         for row, result in written:
