@@ -108,7 +108,7 @@ def _sources(samples: np.ndarray, tmp_path: Path) -> list[Any]:
     soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
     soundfile.write(tmp_path / "a.flac", samples, SAMPLE_RATE)
     pcm = RawPcm(
-        io.BytesIO(samples.astype("<f4").tobytes()), SAMPLE_RATE, "f32le", samples.shape[1]
+        io.BytesIO((samples * 2**15).round().astype("<i2").tobytes()), SAMPLE_RATE, samples.shape[1]
     )
     array = {"waveform": samples, "sample_rate": SAMPLE_RATE}
     return [buffer.getvalue(), tmp_path / "a.flac", pcm, array]

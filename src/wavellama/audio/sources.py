@@ -50,23 +50,15 @@ class BinaryFile(Protocol):
 
 @dataclass(frozen=True)
 class RawPcm:
-    """Samples without a header, such as a recorder writes to a pipe."""
+    """Samples of 16 bits (``s16le``) without a header, such as a recorder writes to a pipe."""
 
     file: BinaryFile
     sample_rate: int
-    sample_format: str = "s16le"
-    """One of ``PCM_FORMATS``, named as ffmpeg names them."""
-
     num_channels: int = 1
     """The samples of the channels take turns."""
 
     def __post_init__(self) -> None:
         """:raises ConfigError: a value is out of range."""
-        if self.sample_format not in PCM_FORMATS:
-            raise ConfigError(
-                f"`sample_format` must be one of {', '.join(PCM_FORMATS)},"
-                f" but is {self.sample_format!r}."
-            )
         if not MIN_RATE <= self.sample_rate <= MAX_RATE:
             raise ConfigError(
                 f"`sample_rate` must lie between {MIN_RATE} and {MAX_RATE},"
@@ -86,12 +78,6 @@ PCM, or a mapping with ``waveform`` (array or tensor) and ``sample_rate``, which
 
 Integers of an array are scaled by the range of their type. For int64, to which numpy turns lists of
 samples, that is the range of the smallest of 16, 32 and 64 bits that holds all samples."""
-
-PCM_FORMATS: Final = {
-    **{"u8": "u1", "s8": "i1", "s16le": "<i2", "s16be": ">i2", "s32le": "<i4", "s32be": ">i4"},
-    **{"f32le": "<f4", "f32be": ">f4", "f64le": "<f8", "f64be": ">f8"},
-}
-"""The formats of raw samples, and numpy's names of them."""
 
 
 def describe(source: object) -> str:
@@ -233,12 +219,11 @@ def is_seekable(file: object) -> bool:
 
 
 def _read_pcm(source: RawPcm, name: str, piece_secs: float, mixer: Mixer) -> Iterator[Piece]:
-    dtype = np.dtype(PCM_FORMATS[source.sample_format])
-    frame_size = dtype.itemsize * source.num_channels
+    frame_size = 2 * source.num_channels
     piece_size = max(round(piece_secs * source.sample_rate), 1) * frame_size
     while data := _read_fully(source.file, piece_size, name):
         whole = data[: len(data) // frame_size * frame_size]  # the end may lack some bytes
-        samples = np.frombuffer(whole, dtype).reshape(-1, source.num_channels)
+        samples = np.frombuffer(whole, "<i2").reshape(-1, source.num_channels)
         yield mixer(to_float(samples)), source.sample_rate
 
 
