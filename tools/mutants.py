@@ -209,27 +209,40 @@ def run_tests(tree: Path, files: Sequence[str], limit: float) -> str:
         options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
         os._exit(int(pytest.main([*options, *files])))
     deadline = monotonic() + limit
-    while monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return "survived" if os.waitstatus_to_exitcode(status) in {0, 5} else "killed"
-        signal.sigtimedwait([], 0.2)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return "timeout"
+    try:
+        while monotonic() < deadline:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                child = 0
+                return "survived" if os.waitstatus_to_exitcode(status) in {0, 5} else "killed"
+            signal.sigtimedwait([], 0.2)
+        return "timeout"
+    finally:
+        if child:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def try_mutant(tree: Path, mutant: Mutant, limit: float, few: int) -> tuple[str, str]:
     """Return what became of a mutant, and what it changes."""
     source = (tree / mutant.path).read_text("utf-8")
     changed, change = mutant.apply(source)
-    (tree / mutant.path).write_text(changed, "utf-8")
     near, far = tests_of(tree, mutant.path)
-    verdict = run_tests(tree, [*near, *far][:few] if few else near, limit)
-    if verdict == "survived" and not few:
-        verdict = run_tests(tree, far, limit)
-    (tree / mutant.path).write_text(source, "utf-8")
+    (tree / mutant.path).write_text(changed, "utf-8")
+    try:
+        verdict = run_tests(tree, [*near, *far][:few] if few else near, limit)
+        if verdict == "survived" and not few:
+            verdict = run_tests(tree, far, limit)
+    finally:
+        (tree / mutant.path).write_text(source, "utf-8")
     return verdict, change
+
+
+def unchanged(tree: Path, mutants: Sequence[Mutant], limit: float) -> str:
+    """Return the test that fails without any mutant, if one does."""
+    lists = [tests for mutant in mutants for tests in tests_of(tree, mutant.path)]
+    files = sorted({file for tests in lists for file in tests})
+    return "" if run_tests(tree, files, limit) == "survived" else killer(tree) or "  by time"
 
 
 def killer(tree: Path) -> str:
@@ -249,6 +262,7 @@ def main() -> None:
     few = "only the nearest files of tests"
     parser.add_argument("--few", type=int, default=0, metavar="N", help=few)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     import fairseq2.recipe  # noqa: F401  once for all forks
     import hypothesis  # noqa: F401
     import pytest  # noqa: F401
@@ -261,10 +275,13 @@ def main() -> None:
         for name in filter(None, listed.decode().split("\0")):
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name)
-        for number, mutant in enumerate(draw_mutants(tree, args.number, args.seed)):
-            if args.only is None or number in args.only:
-                verdict, change = try_mutant(tree, mutant, args.limit, args.few)
-                print(f"{number:3} {verdict:8} {mutant.path}:{change}{killer(tree)}", flush=True)
+        drawn = enumerate(draw_mutants(tree, args.number, args.seed))
+        chosen = [(n, mutant) for n, mutant in drawn if args.only is None or n in args.only]
+        if failed := unchanged(tree, [mutant for _, mutant in chosen], 3600.0):
+            sys.exit(f"The unchanged source is already killed{failed}")
+        for number, mutant in chosen:
+            verdict, change = try_mutant(tree, mutant, args.limit, args.few)
+            print(f"{number:3} {verdict:8} {mutant.path}:{change}{killer(tree)}", flush=True)
 
 
 if __name__ == "__main__":
