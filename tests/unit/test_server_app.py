@@ -154,10 +154,11 @@ async def _never() -> Message:
 def test_a_body_may_take_its_time_but_not_for_ever(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wavellama.server.uploads.PATIENCE_SECS", 0.1)
-    monkeypatch.setattr("wavellama.server.uploads.MIN_BYTES_PER_SEC", 10 * len(clip()))
-    slow, *_ = asyncio.run(_upload(client.app, 0.1))
+    monkeypatch.setattr("wavellama.server.uploads.PATIENCE_SECS", 1.0)
+    monkeypatch.setattr("wavellama.server.uploads.MIN_BYTES_PER_SEC", len(clip()) / 60)
+    slow, *_ = asyncio.run(_upload(client.app, 1.2))
     assert slow["status"] == 200
+    monkeypatch.setattr("wavellama.server.uploads.MIN_BYTES_PER_SEC", 1000 * len(clip()))
     stalled, body = asyncio.run(_upload(client.app, 5))
     assert stalled["status"] == 408
     assert b"request_timeout" in body["body"]
