@@ -9,7 +9,9 @@ import tracemalloc
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from tests.containers import Sound, onsets, write_container
@@ -196,6 +198,33 @@ def test_recordings_that_were_strung_together_are_one(tmp_path: Path) -> None:
     waveform = load_audio(path)
     assert onsets(waveform) == pytest.approx(expected, abs=TOLERANCE)
     assert probe_duration(path) == pytest.approx(9.0, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("codec", ["OPUS", "VORBIS"])
+def test_short_recordings_that_were_strung_together_are_one(codec: str, tmp_path: Path) -> None:
+    rate, secs = 48_000, 0.7635
+    sound = np.where(np.arange(round(rate * secs)) < 0.4 * rate, 0.0, 0.1)
+    sound *= np.random.default_rng(0).choice([-1.0, 1.0], len(sound))
+    soundfile.write(tmp_path / "a.ogg", sound, rate, format="OGG", subtype=codec)
+    path = tmp_path / "three.ogg"
+    path.write_bytes(3 * _on_one_page(tmp_path / "a.ogg").read_bytes())
+    waveform = load_audio(path)
+    assert onsets(waveform) == pytest.approx([0.4, 0.4 + secs, 0.4 + 2 * secs], abs=TOLERANCE)
+    assert len(waveform) / SAMPLE_RATE == pytest.approx(3 * secs, abs=TOLERANCE)
+    assert probe_duration(path) == pytest.approx(3 * secs, abs=TOLERANCE)
+
+
+def _on_one_page(path: Path) -> Path:
+    """Return an Ogg file with the same packets, on one page."""
+    out, options = path.with_name("page.ogg"), {"page_duration": "10000000"}
+    with av.open(path) as source, av.open(out, "w", options=options) as output:
+        track = source.streams.audio[0]
+        stream = output.add_stream_from_template(track)
+        for packet in source.demux(track):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    return out
 
 
 def test_a_hole_of_a_waveform_takes_no_memory(tmp_path: Path) -> None:

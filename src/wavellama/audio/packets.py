@@ -6,7 +6,7 @@ Shapes: T samples.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -140,7 +140,7 @@ def _demux(
     """Yield the packets of a track; of Ogg files that were strung together those that are alike."""
     is_first = True
     try:
-        for packet in container.demux(track):
+        for packet in _mended(container.demux(track)):
             yield packet
             is_first = False
     except IndexError:  # PyAV's, at the very end, for streams that began on the way
@@ -152,6 +152,27 @@ def _demux(
             f"{name}: it goes on with a recording of another kind, such as of another sample rate,"
             f" which is left out ({ex.strerror}); only what comes before is read."
         )
+
+
+def _mended(packets: Iterable[av.Packet[av.AudioStream]]) -> Iterator[av.Packet[av.AudioStream]]:
+    """Yield packets; those of Ogg recordings that were strung together last as long as they do.
+
+    Behind an Opus recording whose last packet is trimmed, libavformat says of each packet that it
+    is such a last one: it lasts one tick, and the decoder is to leave out all of it. Of a second
+    Vorbis recording, the last packet lasts less than nothing, in 32 bits without a sign.
+    """
+    end = longest = 0
+    for packet in packets:
+        if packet.duration == 1 and packet.size and packet.has_sidedata("skip_samples"):
+            trims = packet.get_sidedata("skip_samples")
+            trims.update(bytes(trims)[:4] + bytes(6))  # what to leave out at the begin, at the end
+            packet.set_sidedata(trims)
+            packet.pts, packet.dts, packet.duration = end, end, longest
+        elif (packet.duration or 0) >= 2**31:
+            packet.duration = longest
+        longest = max(longest, packet.duration or 0)
+        end = (packet.pts or 0) + (packet.duration or 0)
+        yield packet
 
 
 def _decode_packet(

@@ -13,9 +13,11 @@ from wavellama.errors import ConfigError
 
 MEDIA_SUFFIXES: Final = frozenset(
     {
-        *(".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".au", ".avi", ".caf", ".flac", ".flv"),
-        *(".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpeg", ".mpg"),
-        *(".oga", ".ogg", ".ogv", ".opus", ".spx", ".ts", ".wav", ".webm", ".wma", ".wmv"),
+        *(".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".avi"),
+        *(".awb", ".caf", ".dts", ".eac3", ".flac", ".flv", ".m2ts", ".m4a", ".m4b", ".m4v"),
+        *(".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".oga"),
+        *(".ogg", ".ogv", ".opus", ".snd", ".spx", ".tta", ".ts", ".vob", ".w64", ".wav"),
+        *(".weba", ".webm", ".wma", ".wmv", ".wv"),
     }
 )
 """The names of audio and video files that are looked for in folders."""
