@@ -122,6 +122,8 @@ class _Packet:
     """Of its samples; None: it cannot be decoded."""
 
     size: int = 9
+    pts: int | None = None
+    duration: int | None = None
 
     def decode(self) -> list[av.AudioFrame]:
         if self.level is None:

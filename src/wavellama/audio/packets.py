@@ -163,16 +163,23 @@ def _mended(packets: Iterable[av.Packet[av.AudioStream]]) -> Iterator[av.Packet[
     """
     end = longest = 0
     for packet in packets:
-        if packet.duration == 1 and packet.size and packet.has_sidedata("skip_samples"):
-            trims = packet.get_sidedata("skip_samples")
-            trims.update(bytes(trims)[:4] + bytes(6))  # what to leave out at the begin, at the end
-            packet.set_sidedata(trims)
+        duration = packet.duration or 0
+        if duration == 1 and packet.has_sidedata("skip_samples"):
+            _untrim(packet)
             packet.pts, packet.dts, packet.duration = end, end, longest
-        elif (packet.duration or 0) >= 2**31:
+        elif duration >= 2**31:
             packet.duration = longest
-        longest = max(longest, packet.duration or 0)
+        else:
+            longest = max(longest, duration)
         end = (packet.pts or 0) + (packet.duration or 0)
         yield packet
+
+
+def _untrim(packet: av.Packet[av.AudioStream]) -> None:
+    """Let a packet have its end: how much to leave out is said of its begin, and of its end."""
+    trims = packet.get_sidedata("skip_samples")
+    trims.update(bytes(trims)[:4] + bytes(6))
+    packet.set_sidedata(trims)
 
 
 def _decode_packet(
