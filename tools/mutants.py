@@ -118,8 +118,9 @@ class Mutator(ast.NodeTransformer):
         return self._visit_parts(node)
 
     def _visit_parts(self, node: ast.AST) -> ast.AST:
-        """Visit what runs: no annotations, no asserts, no f-strings, no types."""
-        if isinstance(node, ast.Assert | ast.JoinedStr | ast.ImportFrom):
+        """Visit what runs: no annotations, no asserts (nor `strict`), no f-strings, no types."""
+        is_assert = isinstance(node, ast.keyword) and node.arg == "strict"
+        if is_assert or isinstance(node, ast.Assert | ast.JoinedStr | ast.ImportFrom):
             return node
         skipped = {"annotation", "returns", "decorator_list", "bases"}
         for name, value in ast.iter_fields(node):

@@ -19,7 +19,7 @@ from wavellama import Wav2Vec2LlamaBeamSearchConfig, generate
 from wavellama.batch import AsrBatch, to_asr_batch
 from wavellama.decoding.generate import best_tokens
 from wavellama.decoding.step_decoder import ModuleStepDecoder
-from wavellama.errors import ConfigError, DecodingError
+from wavellama.errors import ConfigError, ContextTooLongError, DecodingError
 from wavellama.model.outputs import SharedPrefix
 
 WAVEFORMS = make_waveforms([3000, 5000, 900])
@@ -32,6 +32,17 @@ def test_at_most_nbest_hypotheses_best_first() -> None:
     for row in results:
         assert [h.score for h in row] == sorted((h.score for h in row), reverse=True)
     assert best_tokens(results) == [row[0].tokens for row in results]
+
+
+def test_a_prompt_needs_room_for_one_token() -> None:
+    model, batch = small_model(), make_batch(WAVEFORMS)
+    prompt = model.embed_prompt(model.read_batch(batch))
+    longest = prompt.prefix_len + max(prompt.layout.seq_lens)
+    model = tiny_model(merge(SMALL, {"llama_config": {"max_seq_len": longest + 3}}))
+    assert [len(row) for row in generate(model, batch, CONFIG)] == [3, 3, 3]
+    model = tiny_model(merge(SMALL, {"llama_config": {"max_seq_len": longest + 2}}))
+    with pytest.raises(ContextTooLongError, match=f"{longest} .*{longest + 2}"):
+        generate(model, batch, CONFIG)
 
 
 def test_targets_play_no_part() -> None:
