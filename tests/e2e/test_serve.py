@@ -12,9 +12,10 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,6 +76,12 @@ class Server:
         """Return how much memory it takes."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def temporary_files(self) -> list[str]:
+        """Return what it has open in its folder of temporary files, where nothing has a name."""
+        links = Path(f"/proc/{self.process.pid}/fd").iterdir()
+        folder = str(self.cards / "tmp")
+        return [name for name in map(os.readlink, links) if name.startswith(folder)]
 
     def client(self, **changes: Any) -> openai.OpenAI:
         """Return OpenAI's client."""
@@ -317,6 +324,74 @@ def test_clients_that_vanish_cost_nobody_else(server: Server) -> None:
     while read_metric(server, "wavellama_requests_running"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+CLIENT: Final = """
+import base64, io, sys, time
+from openai import OpenAI
+
+class Slow(io.BytesIO):
+    def read(self, size=-1):
+        print(self.tell(), flush=True)
+        time.sleep(0.02)
+        return super().read(size)
+
+what, url, key, path = sys.argv[1:]
+data = open(path, "rb").read()
+client = OpenAI(api_key=key, base_url=f"{url}/v1", max_retries=0)
+create = client.audio.transcriptions.create
+if what == "upload":
+    create(file=("a.wav", Slow(data)), model="my_lid")
+elif what == "wait":
+    print("asking", flush=True)
+    create(file=("a.wav", data), model="my_lid")
+elif what == "stream":
+    own = {"chunk_secs": 2}
+    for event in create(file=("a.wav", data), model="my_lid", stream=True, extra_body=own):
+        print(event.type, flush=True)
+else:
+    with client.realtime.connect(model="my_lid") as talk:
+        for begin in range(44, len(data), 3200):
+            piece = base64.b64encode(data[begin : begin + 3200]).decode()
+            talk.input_audio_buffer.append(audio=piece)
+            print(begin, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "num_lines"), [("upload", 30), ("wait", 1), ("stream", 2), ("live", 40)]
+)
+def test_clients_that_are_killed_leave_nothing(
+    server: Server, tmp_path: Path, what: str, num_lines: int
+) -> None:
+    path = tmp_path / "long.wav"
+    path.write_bytes(wav(np.tile(speech()[: 24 * RATE].numpy(), 6)))
+    command = [sys.executable, "-c", CLIENT, what, server.url, KEY, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        for _ in range(num_lines):
+            assert client.stdout.readline()
+        if what == "upload":
+            wait_until(lambda: bool(server.temporary_files()))
+        if what == "wait":
+            wait_until(lambda: bool(read_metric(server, "wavellama_requests_running")))
+        client.kill()
+    for name in ("requests_running", "requests_waiting", "websocket_connections_active"):
+        wait_until(partial(is_zero, server, f"wavellama_{name}"))
+    assert server.temporary_files() == []
+    assert server.client().audio.transcriptions.create(file=as_file(talk(2.0)), model=CARD).text
+
+
+def is_zero(server: Server, name: str) -> bool:
+    return read_metric(server, name) == 0
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + START_SECS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_odd_requests_get_an_answer_or_none(server: Server) -> None:

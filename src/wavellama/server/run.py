@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -10,13 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from wavellama.errors import ConfigError
 
 MAX_MESSAGE_BYTES: Final = 16 * 2**20
 """The largest message of a websocket: 15 MiB of audio are allowed by the contract."""
+
+REQUEST_SECS: Final = 30.0
+"""How long a client may take for what comes before the body of a request, which has a limit of its
+own; and for what it still sends of a body when it has been answered."""
+
+UNREAD_SECS: Final = 60.0
+"""How long a client may read nothing of what was sent."""
+
+MAX_CONNECTIONS: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+"""Half of the files that may be open: the others are uploads, and connections before they are
+counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +58,8 @@ def reserve(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     taken = socket.socket(family)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; whoever is accepted inherits it
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECS * 1_000))
     try:
         taken.bind((address.host, address.port))
     except (OSError, OverflowError) as ex:
@@ -64,7 +81,8 @@ def serve(
     """
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=_HttpProtocol,
+        backlog=MAX_CONNECTIONS // 4,
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
         log_level="error",  # levels below tell of odd requests, and log keys in addresses
@@ -89,6 +107,46 @@ def serve(
 
 
 @final
+class _HttpProtocol(H11Protocol):
+    """Hangs up on clients that owe a request, or the rest of one, for too long, and on those who
+    are too many. (What is in work knows its clients itself, and websockets ask for a sign of life.)
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request."""
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what a client sends."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        super().connection_lost(exc)
+        self._end_watch()
+
+    def _watch(self) -> None:
+        """Wait for a while, unless a request is in work; the rest of one that was answered before
+        it was whole is owed, too.
+        """
+        if self.conn.our_state not in (h11.IDLE, h11.DONE):
+            self._end_watch()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_SECS, self.transport.abort)
+
+    def _end_watch(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+@final
 class _Server(uvicorn.Server):
     """Tells when it is ready."""
 
@@ -99,5 +157,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and tell so."""
         await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(2048)  # so many may wait; `backlog` is how many are taken at once
         if self.started:
             self._on_ready()
