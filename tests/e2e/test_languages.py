@@ -39,6 +39,7 @@ def test_all_languages_are_listed() -> None:
         ("voro", ["vro_Latn"]),
         ("tifinagh", ["thv_Tfng", "ttq_Tfng", "zgh_Tfng"]),
         ("jpan", ["jpn_Jpan"]),
+        ("en-GB", ["eng_Latn"]),
     ],
 )
 def test_a_pattern_is_looked_for_in_code_name_and_script(pattern: str, codes: list[str]) -> None:
@@ -46,6 +47,12 @@ def test_a_pattern_is_looked_for_in_code_name_and_script(pattern: str, codes: li
     assert result.returncode == 0
     found = [line.split()[0] for line in result.stdout.splitlines()]
     assert found == codes
+
+
+def test_what_a_code_means_comes_before_what_it_is_part_of() -> None:
+    first, second, *_ = run_cli("languages", "nn").stdout.splitlines()
+    assert first.startswith("nno_Latn")
+    assert second.startswith("amf_Latn")
 
 
 def test_the_published_flag_is_shown() -> None:

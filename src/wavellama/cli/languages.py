@@ -31,12 +31,17 @@ def add_languages_parser(subparsers: Subparsers) -> None:
 
 
 def list_languages(args: argparse.Namespace) -> int:
-    """Print code, two-letter code, name, script and flag of each language that matches."""
+    """Print code, two-letter code, name, script and flag of each language that matches.
+
+    What the pattern means as a code or a tag, such as ``no`` or ``en-GB``, comes first.
+    """
     from wavellama.text.lookup import fold
 
     table, wanted = _table(args.model), fold(args.pattern)
+    meant = [_cells(table.lookup.describe(code)) for code in table.lookup.find(args.pattern)]
     rows = [_cells(table.lookup.describe(code)) for code in table]
-    found = [cells for cells in rows if any(wanted in fold(cell) for cell in cells[:-1])]
+    matching = [cells for cells in rows if any(wanted in fold(cell) for cell in cells[:-1])]
+    found = [*meant, *(cells for cells in matching if cells not in meant)]
     if found:
         _print_rows(found)
         return 0
