@@ -11,7 +11,8 @@ that whatever else the machine does meets all alike, it times:
 * ``reference``: omnilingual-asr 0.2.0 in another interpreter (``--reference-python``), with
   ``omnilingual-asr==0.2.0 torchaudio==2.8.0 pyarrow==20.0.0`` installed; always on the CPU, with
   weights of ``--dtype``. What it runs is described in ``decode_reference.py``.
-* ours with another beam or prompt (``--beside beam=1 prompt=1000``), under that name.
+* ours with another beam, prompt or form of the weights (``--beside beam=1 prompt=1000
+  weights=int8``), under that name.
 
 The figures of each are medians over the rounds after the first one, which warms up:
 
@@ -21,6 +22,8 @@ The figures of each are medians over the rounds after the first one, which warms
 * ``cache_bytes``: keys and values at the end, reserved space included.
 * ``bandwidth_share``: the share of ``step_s`` that reading the decoder's weights once takes at the
   speed of the machine's memory, measured in each round. It cannot exceed 1.
+* ``times_ours``: ``total_s`` by that of ours.
+* ``faster``: how often ``total_s`` goes into that of the reference.
 
 With ``--json`` the last line of stdout is one JSON object: the settings, the figures of ours, and
 under their names those of the others.
@@ -156,7 +159,10 @@ def weight_bytes(model: Wav2Vec2LlamaModel, form: WeightForm) -> int:
     """Return how many bytes of weights a step reads."""
     modules = (model.llama_decoder, model.final_proj)
     weights = [weight for module in modules for weight in module.parameters()]
-    return sum(w.numel() if form == "int8" and w.ndim > 1 else w.nbytes for w in weights)
+    rounded = {"native": None, "int8": 1.0, "int4": 5 / 8}[form]  # a scale and a zero per 32
+    return sum(
+        w.nbytes if rounded is None or w.ndim == 1 else round(w.numel() * rounded) for w in weights
+    )
 
 
 # Measuring
@@ -165,20 +171,25 @@ def weight_bytes(model: Wav2Vec2LlamaModel, form: WeightForm) -> int:
 def create_contenders(
     model: Wav2Vec2LlamaModel, engine: Engine, settings: Settings, beside: Mapping[str, Settings]
 ) -> dict[str, Contender]:
-    """Create those that run in this process."""
+    """Create those that run in this process.
+
+    :param engine: of the settings' own form.
+    """
 
     def create(decoder: DecoderFactory, settings: Settings) -> InProcess:
         search, contexts = create_endless_search(model, settings.beam), create_contexts(settings)
         return InProcess(decoder, search, contexts, settings.new_tokens)
 
-    def ours(contexts: Sequence[Tensor]) -> EngineStepDecoder:
-        return EngineStepDecoder(engine, contexts)
+    def ours(engine: Engine) -> DecoderFactory:
+        return lambda contexts: EngineStepDecoder(engine, contexts)
 
     def stock(contexts: Sequence[Tensor]) -> StockStepDecoder:
         return StockStepDecoder(model, contexts, settings.beam)
 
-    others = {name: create(ours, other) for name, other in beside.items()}
-    return {"ours": create(ours, settings), "stock": create(stock, settings), **others}
+    others = {
+        name: create(ours(create_engine(model, other)[0]), other) for name, other in beside.items()
+    }
+    return {"ours": create(ours(engine), settings), "stock": create(stock, settings), **others}
 
 
 def reference_options(settings: Settings) -> list[str]:
@@ -248,11 +259,13 @@ def create_rows(
     :param limits: the seconds that reading the weights once takes.
     """
     ours = figures["ours"].total_s
+    reference = figures["reference"].total_s if "reference" in figures else None
     return {
         name: {
             **asdict(own),
             "bandwidth_share": limits[name] / own.step_s,
             "times_ours": own.total_s / ours,
+            "faster": reference and reference / own.total_s,
         }
         for name, own in figures.items()
     }
@@ -281,7 +294,10 @@ def main() -> None:
             contenders["reference"] = stack.enter_context(reference)
         figures, bandwidth = run_rounds(contenders, settings)
     limits = dict.fromkeys(figures, weight_bytes(model, "native") / bandwidth)
-    own = dict.fromkeys(("ours", *args.beside), weight_bytes(model, settings.weights) / bandwidth)
+    own = {
+        name: weight_bytes(model, each.weights) / bandwidth
+        for name, each in {"ours": settings, **args.beside}.items()
+    }
     rows = create_rows(figures, limits | own)
     print_table(rows)
     machine = {"bandwidth": bandwidth, "engine_bytes": engine_bytes, "torch": torch.__version__}

@@ -6,7 +6,7 @@ import argparse
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import torch
 
@@ -29,7 +29,7 @@ NUMBERS: Final = {
 
 CHOICES: Final = {
     "dtype": (("bfloat16", "float32"), "type of weights and cache"),
-    "weights": (("native", "int8"), "weights of ours: of --dtype, or rounded to 8 bits"),
+    "weights": (get_args(WeightForm), "weights of ours: of --dtype, or rounded to 8 or 4 bits"),
     "device": (("cpu", "cuda"), "where ours and stock run"),
 }
 """Settings that are one of a few names, the default first, and what they are."""
@@ -109,9 +109,9 @@ def parse(argv: Sequence[str], about: str) -> tuple[Settings, argparse.Namespace
     parser.add_argument(
         "--without-stock", action="store_true", help="leave fairseq2's decoding out"
     )
-    change = "also time ours with another beam or prompt: beam=1, prompt=1000"
+    change = "also time ours with another beam, prompt or form: beam=1, prompt=1000, weights=int8"
     parser.add_argument(
-        "--beside", type=_change, nargs="+", default=[], metavar="SETTING=N", help=change
+        "--beside", type=_change, nargs="+", default=[], metavar="SETTING=VALUE", help=change
     )
     parser.add_argument("--json", action="store_true", help="end with one JSON object on one line")
     args = parser.parse_args(argv)
@@ -135,10 +135,12 @@ def _lens(text: str) -> list[int]:
 
 
 def _change(text: str) -> tuple[str, dict[str, Any]]:
-    """Return what ``beam=1`` or ``prompt=1000`` changes, and its name."""
+    """Return what ``beam=1``, ``prompt=1000`` or ``weights=int8`` changes, and its name."""
     match text.split("="):
         case ["beam", value] if value.isdecimal():
             return text, {"beam": int(value)}
         case ["prompt", value]:
             return text, {"prompt": _lens(value)}
-    raise argparse.ArgumentTypeError(f"{text!r} is neither beam=N nor prompt=N")
+        case ["weights", value] if value in get_args(WeightForm):
+            return text, {"weights": value}
+    raise argparse.ArgumentTypeError(f"{text!r} is neither beam=N, prompt=N nor weights=FORM")

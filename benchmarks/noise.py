@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import process_time
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from wavellama.data.manifest_dataset import (
     open_manifest_dataset,
 )
 from wavellama.data.utterance import Utterance
+from wavellama.engine import WeightForm
 from wavellama.metrics.error_rates import count_edits, score
 from wavellama.text.normalize import normalize_text
 from wavellama.units import SAMPLE_RATE, samples_to_seconds
@@ -77,6 +78,8 @@ def main() -> None:
     parser.add_argument("--snr", type=float, nargs="*", default=[20, 10, 5], metavar="DB")
     parser.add_argument("--untold", action="store_true", help="do not tell the language")
     parser.add_argument("--ctc-weight", type=float, metavar="W", help="not that of the card")
+    forms = get_args(WeightForm)
+    parser.add_argument("--weights", choices=forms, default="native", help="of the decoder")
     parser.add_argument("--join", type=int, default=1, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -84,7 +87,7 @@ def main() -> None:
     dataset = open_manifest_dataset(ManifestDatasetConfig(path=args.data))
     utterances = list(dataset.utterances(args.split))[:: args.every]
     recordings = join(dataset, utterances, args.join)
-    search = find_model(args.model).read_search()
+    search = replace(find_model(args.model).read_search(), weights=args.weights)
     if args.ctc_weight is not None:
         search = replace(search, ctc_weight=args.ctc_weight)
     pipeline = ASRInferencePipeline(

@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.precision [RUN_DIR --data DIR]`` decodes greedily in float32, first the rows
 of three golden cases, then (if a trained run is given) the held-out utterances of a data set. Then
-it lets the engine read the same prompts and the same tokens in bfloat16 and with 8-bit weights, and
-counts at how many places the likeliest token is still the one of float32, and by how much the
-log-probability of that one has changed. The encoder stays in float32. The last line is JSON.
+it lets the engine read the same prompts and the same tokens in bfloat16 and with weights in 8 and
+4 bits, and counts at how many places the likeliest token is still the one of float32, and by how
+much the log-probability of that one has changed. The encoder stays in float32. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ FORMS: tuple[tuple[torch.dtype, WeightForm], ...] = (
     (torch.bfloat16, "native"),
     (torch.float32, "int8"),
     (torch.bfloat16, "int8"),
+    (torch.float32, "int4"),
+    (torch.bfloat16, "int4"),
 )
 
 

@@ -39,7 +39,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, get_args
 
 import wavellama  # isort: skip  # before fairseq2, for which it loads libsndfile
 
@@ -289,8 +289,9 @@ def create_ours(checkpoint: Path, settings: Settings) -> dict[str, Contender]:
     stopwatch.watch(wavellama.Wav2Vec2LlamaModel, "embed_prompt", "encoder")
     stopwatch.watch(Engine, "prefill", "prefill")
     stopwatch.watch(Engine, "extend", "steps")
-    names = {"native": "ours", "int8": "ours_int8"}
-    return {names[form]: Ours(model, form, settings, stopwatch) for form in settings.weights}
+    names = ["ours" if form == "native" else f"ours_{form}" for form in settings.weights]
+    ours = [Ours(model, form, settings, stopwatch) for form in settings.weights]
+    return dict(zip(names, ours, strict=True))
 
 
 # Measuring
@@ -354,8 +355,8 @@ def parse(argv: Sequence[str]) -> tuple[Settings, str | None]:
     parser.add_argument(
         "--beam", type=int, nargs="+", default=[5, 1], metavar="N", help="hypotheses (5 and 1)"
     )
-    forms = "how ours holds the decoder's weights: of --dtype, rounded to 8 bits, or each (native)"
-    choices = ["native", "int8"]
+    forms = "how ours holds the decoder's weights: of --dtype, rounded, or several (native)"
+    choices = get_args(WeightForm)
     parser.add_argument("--weights", nargs="+", choices=choices, default=["native"], help=forms)
     types = ["bfloat16", "float32"]
     parser.add_argument("--dtype", choices=types, default=types[0], help="of weights (bfloat16)")

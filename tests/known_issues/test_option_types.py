@@ -43,7 +43,11 @@ def wrong(**fields: Any) -> SearchConfig:
         ("search", SearchConfig(nbest=0), "`search.nbest` must be at least 1, but is 0"),
         ("search", wrong(nbest=1.5), "`search.nbest` must be int, but is 1.5"),
         ("search", wrong(ctc_weight="0.5"), "`search.ctc_weight` must be float, but is '0.5'"),
-        ("search", wrong(weights="int4"), "`search.weights` must be native or int8, but is 'int4'"),
+        (
+            "search",
+            wrong(weights="int2"),
+            "`search.weights` must be .* int4, but is 'int2'",
+        ),
         ("search", wrong(compression_threshold=math.nan), "`search.compression_threshold` must be"),
         ("search", SearchConfig(ctc_draft=True), "`search.ctc_draft` needs `search.nbest` 1"),
         ("normalization", "x", "`normalization` must be clip or causal or None, but is 'x'"),

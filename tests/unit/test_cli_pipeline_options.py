@@ -71,6 +71,7 @@ def test_each_option_is_a_field(words: list[str], field: str, value: Any) -> Non
         (["--ctc-weight", "0.3"], "ctc_weight", 0.3),
         (["--ctc-draft"], "ctc_draft", True),
         (["--weights", "int8"], "weights", "int8"),
+        (["--weights", "int4"], "weights", "int4"),
     ],
 )
 def test_options_of_the_search(words: list[str], field: str, value: Any) -> None:

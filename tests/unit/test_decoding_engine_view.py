@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast, get_args
 
 import pytest
@@ -82,7 +83,7 @@ def test_a_changed_weight_is_seen(name: str) -> None:
     assert generate(model, make_batch(waveforms))[0][0].score == pytest.approx(before[0][0].score)
 
 
-@pytest.mark.parametrize("form", ["native", "int8"])
+@pytest.mark.parametrize("form", get_args(WeightForm))
 def test_a_write_that_nobody_counts_is_seen(form: WeightForm) -> None:
     """As a running mean of weights is written, say."""
     model = tiny_model(SMALL, dtype=torch.float32)
@@ -152,14 +153,34 @@ def test_int8_on_another_device_is_refused_in_one_sentence(create: Callable[...,
         create(tiny_model(SMALL).to("meta"), [torch.zeros(3, 16)], "int8")
 
 
-def test_int8_decodes_nearly_the_same() -> None:
+@pytest.mark.parametrize(("form", "most"), [("int8", 0.2), ("int4", 0.5)])
+def test_integers_decode_nearly_the_same(form: WeightForm, most: float) -> None:
     model = tiny_model(SMALL, dtype=torch.float32, sharpness=4.0)
     batch = make_batch(make_waveforms([3000, 5000], seed=3, dtype=torch.float32))
+    rounded = replace(NATIVE, weights=form)
     for row, expected in zip(
-        generate(model, batch, INT8), generate(model, batch, NATIVE), strict=True
+        generate(model, batch, rounded), generate(model, batch, NATIVE), strict=True
     ):
-        assert row[0].score == pytest.approx(expected[0].score, abs=0.2)
+        assert row[0].score == pytest.approx(expected[0].score, abs=most)
         assert row[0].score != expected[0].score  # it did round
+
+
+@pytest.mark.parametrize("form", get_args(WeightForm))
+def test_bfloat16_reads_prompts_with_the_weights_of_the_model(form: WeightForm) -> None:
+    """What steps read is a copy in the form that was asked for; here both are told apart."""
+    model = tiny_model(SMALL, dtype=torch.bfloat16)
+    prompt = torch.randn(3, model.model_dim, generator=torch.Generator().manual_seed(0))
+    native, rounded = find_engine(model), find_engine(model, form)
+    assert native is not None
+    assert rounded is not None
+    caches = [engine.prefill([prompt.bfloat16()])[0] for engine in (native, rounded)]
+    assert torch.equal(caches[0].keys[-1], caches[1].keys[-1])
+    token, place = torch.tensor([[3]]), torch.tensor([[5]])
+    first, second = (
+        engine.extend(cache, token, place, place)
+        for engine, cache in zip((native, rounded), caches, strict=True)
+    )
+    assert torch.equal(first, second) == (form == "native")
 
 
 def test_mixed_precision_around_it_changes_nothing() -> None:

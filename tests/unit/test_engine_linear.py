@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from wavellama.engine import linear
+from wavellama.engine import linear, torch_private
 from wavellama.engine.linear import (
     BlockwiseLinear,
+    Int4Linear,
     Linear,
     PackedLinear,
     PlainLinear,
     TwoDigitInt8Linear,
+    WeightForm,
     WeightOnlyInt8Linear,
+    choose_prompt_form,
     create_int8_linear,
     create_linear,
 )
@@ -133,7 +137,86 @@ def test_int8_takes_zeros() -> None:
     assert torch.equal(product(torch.zeros(3, 32)), torch.zeros(3, 24))
 
 
-def test_int8_on_another_device_is_refused() -> None:
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_integers_on_another_device_are_refused(form: WeightForm) -> None:
     weight = create_weights()[0].to("meta")
-    with pytest.raises(ValueError, match="CPU only, but the weights are on meta"):
-        create_linear([weight], "int8")
+    with pytest.raises(ValueError, match=f"{form} .* CPU only, but the weights are on meta"):
+        create_linear([weight], form)
+
+
+def read_back(weight: Tensor) -> Tensor:
+    """Return what 4 bits keep of a weight (O, I), as bfloat16 products tell it."""
+    return create_linear([weight], "int4")(torch.eye(weight.size(1))).T
+
+
+@pytest.mark.parametrize("num_inputs", [16, 32, 70])
+@pytest.mark.parametrize("num_outputs", [5, 16, 72])
+def test_int4_rounds_each_group_of_inputs_by_its_own_scale(
+    num_outputs: int, num_inputs: int
+) -> None:
+    """Widths that the kernel does not take are filled up."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(num_outputs, num_inputs, generator=generator)
+    weight[:, 32:64] *= 1000
+    weight[1] += 5
+    error = (read_back(weight) - weight).abs()
+    for inputs in (slice(32), slice(32, 64), slice(64, None)):
+        group = weight[:, inputs]
+        if group.numel():
+            reach = group.amax(1).clamp(min=0) - group.amin(1).clamp(max=0)
+            assert (error[:, inputs] <= reach[:, None] / 15 * 0.8).all()
+
+
+def test_int4_loses_less_than_between_the_ends_of_each_group() -> None:
+    """By a squared error, fitted scales and zeros are better than the least and the greatest."""
+    weight = torch.randn(64, 320, generator=torch.Generator().manual_seed(0))
+    groups = weight.view(64, 10, 32)
+    low, high = groups.aminmax(dim=-1, keepdim=True)
+    unit = (high - low) / 15
+    plain = ((groups - low) / unit).round() * unit + low
+    error = (read_back(weight) - weight).square().mean()
+    assert error < 0.92 * (plain - groups).square().mean()
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -1e-3])
+def test_int4_takes_weights_that_are_all_the_same(value: float) -> None:
+    weight = torch.full((16, 64), value)
+    torch.testing.assert_close(read_back(weight), weight, rtol=0.004, atol=0)
+
+
+@pytest.mark.parametrize("num_rows", [1, 4, 5, 11])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_int4_products_of_a_row_do_not_depend_on_the_others(
+    num_rows: int, dtype: torch.dtype
+) -> None:
+    product, seqs = Int4Linear(create_weights()[0]), create_seqs(num_rows).to(dtype)
+    together = product(seqs)
+    assert together.dtype == dtype
+    for i in range(num_rows):
+        assert torch.equal(together[i], product(seqs[i : i + 1])[0])
+
+
+def test_int4_is_given_as_many_vectors_as_its_kernel_is_made_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes, multiply = list[int](), torch_private.multiply_int4
+
+    def count(seqs: Tensor, packed: Tensor, group: int, scales: Tensor) -> Tensor:
+        sizes.append(len(seqs))
+        return multiply(seqs, packed, group, scales)
+
+    monkeypatch.setattr(linear, "multiply_int4", count)
+    Int4Linear(create_weights()[0])(create_seqs(5))
+    assert sizes == [4, 1]
+
+
+def test_prompts_are_read_as_they_are_read_fastest() -> None:
+    for form in get_args(WeightForm):
+        assert choose_prompt_form(form, torch.bfloat16) is None
+    assert choose_prompt_form("int8", torch.float32) == "int8"
+    assert choose_prompt_form("int4", torch.float32) == "int8"
+    assert choose_prompt_form("native", torch.float32) == "native"
+    weight = create_weights()[0].bfloat16()
+    product = create_linear([weight], None)
+    weight.zero_()
+    assert not product(create_seqs().bfloat16()).any(), "of which there is no copy"

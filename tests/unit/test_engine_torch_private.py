@@ -54,6 +54,21 @@ def test_products_with_8_bit_weights(seqs: torch.Tensor, weight: torch.Tensor) -
     torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("num_rows", [1, 4])
+def test_products_with_4_bit_weights(num_rows: int) -> None:
+    """torch._convert_weight_to_int4pack_for_cpu, torch._weight_int4pack_mm_for_cpu."""
+    generator = torch.Generator().manual_seed(0)
+    integers = torch.randint(0, 16, (80, 96), generator=generator)
+    scales = torch.rand(3, 80, 2, generator=generator).bfloat16()
+    seqs = torch.randn(num_rows, 96, generator=generator).bfloat16()
+    unit, zero = scales.float().transpose(0, 1)[..., None].unbind(2)  # (80, 3, 1) each
+    weight = (integers.view(80, 3, 32) - 8) * unit + zero
+    packed = torch_private.pack_int4(integers.int())
+    found = torch_private.multiply_int4(seqs, packed, 32, scales)
+    expected = seqs.float() @ weight.flatten(1).T
+    torch.testing.assert_close(found.float(), expected, rtol=0.01, atol=0.1)
+
+
 def test_the_cpu_is_asked() -> None:
     """torch.cpu._is_vnni_supported."""
     assert torch_private.has_fast_integers() in (True, False)

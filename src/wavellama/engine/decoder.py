@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
 from wavellama.engine.cache import KeyValueCache
-from wavellama.engine.linear import WeightForm, create_linear
+from wavellama.engine.linear import WeightForm, choose_prompt_form, create_linear
 from wavellama.engine.weights import DecoderWeights, LayerWeights
 
 _P = ParamSpec("_P")
@@ -68,7 +68,7 @@ class Reading(NamedTuple):
 class _Layer:
     """One layer with fused products."""
 
-    def __init__(self, weights: LayerWeights, form: WeightForm) -> None:
+    def __init__(self, weights: LayerWeights, form: WeightForm | None) -> None:
         self.attention_norm = weights.attention_norm.detach()
         self.qkv = create_linear((weights.query, weights.key, weights.value), form)
         self.attention_output = create_linear((weights.attention_output,), form)
@@ -83,10 +83,14 @@ class Engine:
 
     def __init__(self, weights: DecoderWeights, form: WeightForm = "native") -> None:
         """
-        :param form: how the weights of products are held; embeddings and norms stay.
+        :param form: how the weights that a step reads are held; embeddings and norms stay, and
+            prompts are read in the form that is the fastest for them.
         :raises ValueError: the form is not possible on the weights' device.
         """
-        self._layers = [_Layer(layer, form) for layer in weights.layers]
+        self._layers = self._prompt_layers = [_Layer(layer, form) for layer in weights.layers]
+        prompt_form = choose_prompt_form(form, weights.output.dtype)
+        if prompt_form != form:
+            self._prompt_layers = [_Layer(layer, prompt_form) for layer in weights.layers]
         self._output = create_linear((weights.output,), form)
         self._embeddings = weights.embeddings.detach()
         self._norm = weights.norm.detach()
@@ -121,7 +125,7 @@ class Engine:
         steps = [torch.arange(len(prompt), device=prompt.device) + offset for prompt in prompts]
         angles = self._rotations[torch.cat(steps)]  # (S, D / 2)
         seqs = torch.cat(prompts)  # (S, M)
-        for i, layer in enumerate(self._layers):
+        for i, layer in enumerate(self._prompt_layers):
             query, key, value = self._project(layer, seqs, angles)
             attended = [
                 self._attend_prompt(
@@ -155,33 +159,36 @@ class Engine:
         :param positions: of the tokens in their sequences, from 0. *Shape:* (N, K).
         :param places: unused places of the cache. *Shape:* (N, K).
         """
-        return self.extend_embedded(cache, self._embeddings[tokens], positions, places)
+        (log_probs,) = self.extend_all([Reading(cache, tokens, positions, places)])
+        return log_probs
 
     def extend_embedded(
         self, cache: KeyValueCache, seqs: Tensor, positions: Tensor, places: Tensor
     ) -> Tensor:
-        """Read what is no token, too, such as a language; all else is as in ``extend``.
+        """Read what is no token, too, such as a language, as prompts are read; all else is as in
+        ``extend``.
 
         :param seqs: embedded positions. *Shape:* (N, K, M).
         """
-        (log_probs,) = self._extend([Reading(cache, seqs, positions, places)])
+        reading = Reading(cache, seqs, positions, places)
+        (log_probs,) = self._extend([reading], self._prompt_layers)
         return log_probs
 
     def extend_all(self, readings: Sequence[Reading]) -> list[Tensor]:
         """Do what ``extend`` does in several caches, and read the weights once for all of them."""
         embedded = [one._replace(read=self._embeddings[one.read]) for one in readings]
-        return self._extend(embedded)
+        return self._extend(embedded, self._layers)
 
     @torch.no_grad()
     @_without_autocast
-    def _extend(self, readings: Sequence[Reading]) -> list[Tensor]:
+    def _extend(self, readings: Sequence[Reading], layers: Sequence[_Layer]) -> list[Tensor]:
         """Read embedded positions into caches."""
         sizes = [one.positions.numel() for one in readings]
         angles = self._rotations[_join([one.positions.flatten() for one in readings])]
         seqs = _join([one.read.flatten(0, 1) for one in readings])  # (B, M)
         seqs = seqs.to(self._embeddings.dtype)
         biases = [self._create_bias(one.cache) for one in readings]
-        for i, layer in enumerate(self._layers):
+        for i, layer in enumerate(layers):
             parts = [_split(part, sizes) for part in self._project(layer, seqs, angles)]
             given = zip(readings, zip(*parts, strict=True), biases, strict=True)
             attended = [self._attend_step(one, i, own, bias) for one, own, bias in given]

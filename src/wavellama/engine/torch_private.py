@@ -63,6 +63,24 @@ def multiply_weight_only(seqs: Tensor, weight: Tensor, scales: Tensor) -> Tensor
     return torch._weight_int8pack_mm(seqs, weight, scales)
 
 
+def pack_int4(integers: Tensor) -> Tensor:
+    """Return integers from 0 to 15 (O, I), int32, two in a byte, laid out for the kernel.
+
+    O is a multiple of 16, I one of the size of the groups.
+    """
+    return torch._convert_weight_to_int4pack_for_cpu(integers, 1)
+
+
+def multiply_int4(seqs: Tensor, packed: Tensor, group: int, scales: Tensor) -> Tensor:
+    """Multiply bfloat16 vectors with a packed 4-bit weight. (B, I) -> (B, O).
+
+    :param group: how many inputs of an output share a scale: 32, 64, 128 or 256.
+    :param scales: the value of one unit of each group, and that of the integer 8. *Shape:*
+        (I / group, O, 2), bfloat16.
+    """
+    return torch._weight_int4pack_mm_for_cpu(seqs, packed, group, scales)
+
+
 def has_forward_hooks(module: Module) -> bool:
     """Return whether anybody looks on while a module runs, or steps in."""
     if hooks_of_all._global_forward_hooks or hooks_of_all._global_forward_pre_hooks:

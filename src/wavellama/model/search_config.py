@@ -41,12 +41,13 @@ class Wav2Vec2LlamaBeamSearchConfig(Checked):
     max_new_tokens: int | None = option(None, low=1)
     """The most tokens to emit per row; ``None`` leaves it to ``max_generation_length``."""
 
-    weights: Literal["native", "int8"] = option(
-        "native", "model", "int8: the decoder in 8 bits, on a CPU"
+    weights: Literal["native", "int8", "int4"] = option(
+        "native", "model", "int8, int4: the decoder in 8 or 4 bits, on a CPU"
     )
     """The form of the decoder's weights while it writes: the model's own type, or (on a CPU)
-    8 bits with a scale per output, which takes half the memory of bfloat16 for the engine's copy of
-    the weights, and a little less time per step."""
+    8 bits with a scale per output, or 4 bits with a scale per 32 inputs of an output. The engine's
+    copy of the weights takes a half or a third of what it takes in bfloat16, and so does the time
+    of a step of one hypothesis; 4 bits change what is written."""
 
     ctc_weight: float = option(
         0.0, "search", "share of a CTC head ({:g})", metavar="W", low=0.0, high=1.0

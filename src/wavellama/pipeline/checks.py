@@ -21,7 +21,7 @@ CTC: Final[Rules] = {
         *("hotwords", "lm", "script", "nbest", "draft_model"),
         *("search.nbest", "search.ctc_weight", "search.ctc_draft"),
     ),
-    "A CTC model has no decoder": ("search.weights int8",),
+    "A CTC model has no decoder": ("search.weights",),
 }
 
 STREAMING: Final[Rules] = {
