@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +32,7 @@ from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generat
 from wavellama.batch import AsrBatch, Example
 from wavellama.decoding.streaming import StreamDecoder, join_hypotheses
 from wavellama.errors import BatchError, ConfigError
+from wavellama.model.frames import frame_grid
 from wavellama.prompt.parts import Audio, Items, Language, Mark, Part, Repeat, Text, Token
 from wavellama.prompt.syntax import Syntax
 from wavellama.prompt.syntaxes import STREAMING, load_syntax
@@ -131,6 +134,22 @@ def test_contexts_that_cannot_fit_are_refused(secs: float) -> None:
     settings = {"segment_secs": secs, "n_context_segments": 1 if secs == 4.0 else 9}
     with pytest.raises(ValidationError, match=r"`n_context_segments`.*max_seq_len` is 256"):
         tiny_model(merge(merge(SMALL, STREAMED), {"streaming_config": settings}))
+
+
+def test_a_context_that_only_just_fits_leaves_a_quarter_of_the_decoder_for_the_text() -> None:
+    settings = {"segment_secs": 0.5, "n_context_segments": 2}
+    streamed = merge(merge(SMALL, STREAMED), {"streaming_config": settings})
+
+    def is_allowed(limit: int) -> bool:
+        with suppress(ValidationError):
+            return bool(tiny_model(merge(streamed, {"llama_config": {"max_seq_len": limit}})))
+        return False
+
+    model = tiny_model(streamed)
+    num_frames = frame_grid(model.encoder_frontend.feature_extractor).num_frames(8_000)
+    past, own = 2 * (num_frames + 3), num_frames + 4  # with all that is no audio and no text
+    shortest = bisect_left(range(256), True, key=is_allowed)
+    assert shortest - shortest // 4 == past + own + 2  # which no search fills
 
 
 def _say_only(model: Wav2Vec2LlamaModel, token: int) -> RemovableHandle:

@@ -20,7 +20,7 @@ from wavellama.batch import AsrBatch
 from wavellama.decoding.biasing import NO_BIAS, Bias
 from wavellama.decoding.prompt_search import search_prompts
 from wavellama.errors import AudioError, ConfigError
-from wavellama.model.frames import frame_grid, room_for_audio
+from wavellama.model.frames import frame_grid, room_for_prompt
 from wavellama.model.inputs import PastSegment, Place, pad
 from wavellama.model.model import Wav2Vec2LlamaModel
 from wavellama.model.modules import eval_mode
@@ -192,7 +192,7 @@ def _fitting(
     parts = model.syntax.prompt
     repeat = find_repeat(parts, Items.PAST)
     assert repeat is not None, "a streaming syntax"
-    room = room_for_audio(model.max_generation_length) - 2 - num_fixed(parts) - own_len
+    room = room_for_prompt(model.max_generation_length) - num_fixed(parts) - own_len
     sizes = [len(one.audio) + len(one.tokens) + num_fixed(repeat.parts) for one in reversed(past)]
     num_fitting = sum(end <= room for end in accumulate(sizes))
     return list(past)[len(past) - num_fitting :]

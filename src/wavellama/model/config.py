@@ -14,7 +14,7 @@ from typing_extensions import override
 from wavellama.errors import WavellamaError
 from wavellama.faults import Checked
 from wavellama.model.encoder_config import AsrConfig, default_asr_config
-from wavellama.model.frames import encoder_grid, room_for_audio
+from wavellama.model.frames import encoder_grid, room_for_prompt
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.prompt.parts import Items, find_repeat, num_fixed
 from wavellama.prompt.segments import SegmentCutter
@@ -224,7 +224,7 @@ class Wav2Vec2LlamaConfig(Checked):
         past = find_repeat(syntax.prompt, Items.PAST)
         past_len = audio_len + (0 if past is None else num_fixed(past.parts))
         length = num_fixed(syntax.prompt) + audio_len + settings.n_context_segments * past_len
-        if length > room_for_audio(limit) - 2:
+        if length > room_for_prompt(limit):
             yield (
                 f"{settings.n_context_segments} segments of context (`n_context_segments`) of"
                 f" {settings.segment_secs:g} seconds (`segment_secs`) and the current one take"

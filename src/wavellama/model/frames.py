@@ -102,3 +102,8 @@ def room_for_audio(limit: int) -> int:
     ``TEXT_POSITIONS``, or a quarter of a short decoder's.
     """
     return limit - min(TEXT_POSITIONS, limit // 4)
+
+
+def room_for_prompt(limit: int) -> int:
+    """Return how many positions the prompt of a segment may take, with all of its context."""
+    return room_for_audio(limit) - 2  # which no search fills
