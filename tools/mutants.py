@@ -176,7 +176,9 @@ def tests_of(root: Path, path: Path) -> tuple[list[str], list[str]]:
     """Return the test files that name a module, and those that may reach it, the nearest first."""
     parts = path.with_suffix("").parts[1:]
     name, own = ".".join(parts), f"test_{'_'.join(parts[1:])}.py"
-    pattern = re.compile(rf"\b{re.escape(name)}\b")
+    package, module = name.rpartition(".")[::2]
+    imported = rf"from {re.escape(package)} import [\w, ]*\b{module}\b"
+    pattern = re.compile(rf"\b{re.escape(name)}\b|{imported}")
     files = sorted((root / "tests").rglob("test_*.py"), key=lambda file: file.stat().st_size)
     files = [file for file in files if file.parent.name not in {"e2e", "browser"}]
     files.sort(key=lambda file: (file.name != own, file.parent.name != "unit"))
