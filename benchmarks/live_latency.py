@@ -23,8 +23,8 @@ from torch import Tensor
 from wavellama import ASRInferencePipeline, Segment, TranscribeOptions
 from wavellama.audio.load import load_audio
 from wavellama.data.manifest import read_manifest
-from wavellama.defaults import DEFAULT_MODEL
 from wavellama.metrics.error_rates import count_edits, score
+from wavellama.pipeline.options import DEFAULT_MODEL
 from wavellama.text.normalize import normalize_text
 from wavellama.units import samples_to_seconds, seconds_to_samples
 

@@ -10,8 +10,7 @@ Data flows one way; a module imports only from rows below its own (docs/architec
     model | search | engine | metrics
     data | prompt
     audio | text | batch | transcript
-    defaults | faults | options | units | files | libsndfile | plugins | yaml_files
-        | fairseq2_private
+    faults | options | units | files | libsndfile | plugins | yaml_files | fairseq2_private
     errors
 """
 

@@ -21,8 +21,8 @@ from wavellama.data.manifest_dataset import (
     open_manifest_dataset,
 )
 from wavellama.data.utterance import Utterance
-from wavellama.defaults import DEFAULT_MODEL
 from wavellama.metrics.error_rates import count_edits
+from wavellama.pipeline.options import DEFAULT_MODEL
 from wavellama.text.normalize import normalize_text
 from wavellama.units import SAMPLE_RATE
 

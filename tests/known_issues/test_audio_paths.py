@@ -26,7 +26,7 @@ from wavellama.audio.sources import RawPcm
 from wavellama.cli.main import main
 from wavellama.data.manifest import read_manifest
 from wavellama.errors import AudioError
-from wavellama.pipeline.examples import read_examples_tsv
+from wavellama.pipeline.inputs import read_examples_tsv
 from wavellama.pipeline.sources import find_files
 from wavellama.units import SAMPLE_RATE
 

@@ -12,10 +12,9 @@ import pytest
 from wavellama.checkpoints.hub import find_model
 from wavellama.cli.main import create_parser
 from wavellama.cli.pipeline_options import create_pipeline, flags, to_options
-from wavellama.defaults import DEFAULT_MODEL
 from wavellama.errors import ConfigError
 from wavellama.options import declared, named
-from wavellama.pipeline.options import TranscribeOptions
+from wavellama.pipeline.options import DEFAULT_MODEL, TranscribeOptions
 
 DEFAULTS = TranscribeOptions()
 

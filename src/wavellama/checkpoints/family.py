@@ -51,7 +51,6 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import override
 
-from wavellama.checkpoints.card_config import CardConfigLoader
 from wavellama.checkpoints.fetch import CheckpointFetcher
 from wavellama.checkpoints.interop import (
     convert_ctc_state_dict,
@@ -137,6 +136,34 @@ class CheckedLoader(ModelCheckpointLoader):
     def supports_path(self, path: Path) -> bool:
         """Tell whether there is a checkpoint that can be read."""
         return find_checkpoint_file(path) is not None or self._other.supports_path(path)
+
+
+_PATH_FIELD: Final = "languages"
+"""The field of a model's configuration that may be a path."""
+
+
+@final
+class CardConfigLoader(AssetConfigLoader):
+    """fairseq2's loader, for which the path of ``languages`` starts at the folder of the card."""
+
+    def __init__(self, loader: AssetConfigLoader) -> None:
+        self._loader = loader
+
+    @override
+    def load(self, card: AssetCard, base_config: object, config_key: str) -> object:
+        return self._loader.load(_anchor(card, config_key), base_config, config_key)
+
+
+def _anchor(card: AssetCard, config_key: str) -> AssetCard:
+    """Return the card, and those it builds on, with the path of each below that card's folder."""
+    base = None if card.base is None else _anchor(card.base, config_key)
+    config, folder = card.metadata.get(config_key), card.metadata.get("__base_path__")
+    metadata = dict(card.metadata)
+    if isinstance(config, Mapping) and isinstance(folder, Path):
+        path = config.get(_PATH_FIELD)
+        if isinstance(path, str) and not path.startswith("${"):  # a variable of fairseq2's
+            metadata[config_key] = {**config, _PATH_FIELD: str(folder / Path(path).expanduser())}
+    return AssetCard(card.name, metadata, base)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from wavellama.cli.interrupt import ended_by_interrupt
-from wavellama.defaults import DEFAULT_MODEL
 from wavellama.errors import OptionError
 from wavellama.files import read_lines
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.options import Option, declared
-from wavellama.pipeline.options import TranscribeOptions
+from wavellama.pipeline.options import DEFAULT_MODEL, TranscribeOptions
 from wavellama.transcript.options import WriterOptions
 
 if TYPE_CHECKING:
@@ -173,7 +172,7 @@ def read_examples(path: Path | None) -> Sequence[ContextExample] | None:
     """Return the examples of a table (see ``read_examples_tsv``); None where there is none."""
     if path is None:
         return None
-    from wavellama.pipeline.examples import read_examples_tsv
+    from wavellama.pipeline.inputs import read_examples_tsv
 
     return read_examples_tsv(path)
 

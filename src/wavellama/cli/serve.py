@@ -17,10 +17,9 @@ from wavellama.cli.pipeline_options import (
     read_examples,
     to_options,
 )
-from wavellama.defaults import DEFAULT_MODEL
 from wavellama.errors import ConfigError
 from wavellama.options import declared
-from wavellama.pipeline.options import TranscribeOptions
+from wavellama.pipeline.options import DEFAULT_MODEL, TranscribeOptions
 
 KEY_VARIABLE: Final = "WAVELLAMA_API_KEY"
 """The environment variable with API keys, separated by commas."""

@@ -17,7 +17,6 @@ from torch.nn import Module
 from wavellama.audio.load import AudioInput, load_audio, normalize
 from wavellama.batch import Example
 from wavellama.checkpoints.hub import ModelSource, check_recognises, find_model
-from wavellama.defaults import DEFAULT_MODEL
 from wavellama.errors import AudioError, BatchError, ConfigError, TranscriptionError
 from wavellama.model.frames import frame_grid, room_for_audio
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -36,7 +35,7 @@ from wavellama.pipeline.inputs import (
 )
 from wavellama.pipeline.jobs import Job, in_order
 from wavellama.pipeline.live import LiveSession
-from wavellama.pipeline.options import TranscribeOptions
+from wavellama.pipeline.options import DEFAULT_MODEL, TranscribeOptions
 from wavellama.pipeline.plans import ClipPlan, Plan, StreamPlan
 from wavellama.pipeline.recogniser import (
     SpeechModel,

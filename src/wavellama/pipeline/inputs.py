@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import NoneType
 from typing import Final, TypeAlias, cast
 
@@ -14,7 +16,8 @@ from wavellama.audio.load import AudioInput, describe
 from wavellama.audio.sources import BinaryFile
 from wavellama.audio.tracks import EVERYTHING, Selection
 from wavellama.batch import Example
-from wavellama.errors import BatchError
+from wavellama.errors import BatchError, DataError
+from wavellama.files import read_lines
 from wavellama.options import check_value
 
 ITERABLE_AUDIO: Final = (str, bytes, bytearray, memoryview, np.ndarray, Tensor, Mapping, BinaryFile)
@@ -86,3 +89,33 @@ def examples_per_input(examples: Examples, count: int) -> list[Sequence[ContextE
     if not all(rows):
         raise BatchError("Each input needs one context example or more.")
     return list(rows)
+
+
+def read_examples_tsv(path: Path) -> list[ContextExample]:
+    """Return the examples of a table: an audio file, a tab and its text in each line.
+
+    Audio files are looked for beside the table. A first line ``audio<TAB>text`` is a heading;
+    empty lines mean nothing.
+
+    :raises DataError: the table cannot be read, is empty, or a line is something else.
+    """
+    examples: list[ContextExample] = []
+    for number, row in _read_rows(path):
+        if len(row) != 2 or not all(row):
+            raise DataError(f"{path}:{number}: needs an audio file, a tab, and its text.")
+        examples.append(ContextExample(path.parent / os.path.expanduser(row[0]), row[1]))
+    if not examples:
+        raise DataError(f"{path} holds no example: each line is an audio file, a tab, its text.")
+    return examples
+
+
+def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the cells of all lines but the heading, with the numbers of the lines."""
+    try:
+        lines = read_lines(path)
+    except (OSError, UnicodeDecodeError) as ex:
+        raise DataError(f"{path} cannot be read ({ex}).") from ex
+    cells = [[cell.strip() for cell in line.split("\t")] for line in lines]
+    rows = [(number, row) for number, row in enumerate(cells, 1) if any(row)]
+    has_heading = bool(rows) and [cell.lower() for cell in rows[0][1]] == ["audio", "text"]
+    return rows[1:] if has_heading else rows

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Normalization: TypeAlias = Literal["clip", "causal"]
 
+DEFAULT_MODEL: Final = "wavellama_small"
+"""The card of the model that ships with the package, for those who name none."""
+
 MAX_UPDATE_SECS: Final = 3600.0
 """The longest time between two tentative texts."""
 

@@ -5,6 +5,7 @@ Shapes: T samples.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import final
 
@@ -14,8 +15,12 @@ from wavellama.errors import AudioError
 from wavellama.pipeline.live import LiveUpdate
 from wavellama.pipeline.options import TranscribeOptions
 from wavellama.server.models import ServedModel, Transcription
-from wavellama.server.realtime.ids import new_id
 from wavellama.transcript.types import Segment
+
+
+def new_id(kind: str) -> str:
+    """Return the id of a session, an item or an event, which there was never before."""
+    return f"{kind}_{uuid.uuid4().hex[:24]}"
 
 
 @final

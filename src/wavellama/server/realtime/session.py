@@ -10,8 +10,7 @@ from wavellama.errors import WavellamaError
 from wavellama.server.errors import ApiError, from_wavellama, invalid
 from wavellama.server.models import ServedModel
 from wavellama.server.realtime.ear import Ear, Heard, More, Started
-from wavellama.server.realtime.ids import new_id
-from wavellama.server.realtime.items import Item
+from wavellama.server.realtime.items import Item, new_id
 from wavellama.server.realtime.settings import (
     LOGPROBS,
     TENTATIVE,
