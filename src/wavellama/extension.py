@@ -27,8 +27,11 @@ def register(container: DependencyContainer) -> None:
     try:
         _register_models(container)
         _register_datasets(container)
+        # What recipes alone ask for: importing fairseq2's takes a second and 29 MiB.
         if "fairseq2.recipe" in sys.modules:  # a recipe makes the container
-            _register_recipes(container)
+            _register_components(container)
+            _register_metrics(container)
+            _register_errors(container)
     except Exception as ex:
         _log.exception("wavellama could not register itself with fairseq2.")
         if MUST_REGISTER in os.environ:
@@ -78,13 +81,6 @@ def _register_datasets(container: DependencyContainer) -> None:
     )
     parquet = (PARQUET_ASR_FAMILY, ParquetDataset, ParquetDatasetConfig)
     register_dataset_family(container, *parquet, opener=ParquetDataset)
-
-
-def _register_recipes(container: DependencyContainer) -> None:
-    """Register what recipes alone ask for: importing fairseq2's takes a second and 29 MiB."""
-    _register_components(container)
-    _register_metrics(container)
-    _register_errors(container)
 
 
 def _register_components(container: DependencyContainer) -> None:

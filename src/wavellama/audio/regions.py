@@ -154,7 +154,8 @@ class RegionFinder:
         begin = self._num_windows * WINDOW_SAMPLES
         self._num_windows += 1
         if self._open is None and probability >= self._threshold:
-            self._open = self._begin_region(begin)
+            start = max(begin - self._pad_between(begin), 0)
+            self._open = _OpenRegion(begin, start, self._num_windows - 1, array("d"))
         found: list[SpeechRegion] = []
         if self._open is not None:
             found = self._extend(self._open, begin, probability)
@@ -169,10 +170,6 @@ class RegionFinder:
         if self._closed is not None:
             found.append(self._pad_closed(min(self._pad, num_samples - self._closed.end)))
         return found
-
-    def _begin_region(self, begin: int) -> _OpenRegion:
-        start = max(begin - self._pad_between(begin), 0)
-        return _OpenRegion(begin, start, self._num_windows - 1, array("d"))
 
     def _extend(self, region: _OpenRegion, begin: int, probability: float) -> list[SpeechRegion]:
         """Add a window to the open region, and close it if the silence is long enough."""

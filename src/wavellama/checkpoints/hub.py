@@ -211,16 +211,12 @@ def _read_folder(folder: Path) -> ModelSource:
         return ModelSource(read_transformers_folder(folder))
     peft = read_peft(folder)
     if peft is not None:
-        return _adapted(find_model(peft.base), folder)
+        base = find_model(peft.base)
+        card = _drop_checksums(base.card)
+        fields = {**card.metadata, "checkpoint": str(folder.resolve())}
+        return ModelSource(AssetCard(card.name, fields, card.base), base.run)
     run = read_run(folder)
     return ModelSource(run.load_card(), run)
-
-
-def _adapted(base: ModelSource, folder: Path) -> ModelSource:
-    """Return a base model with the weights that the adapter in a folder makes of its own."""
-    card = _drop_checksums(base.card)
-    fields = {**card.metadata, "checkpoint": str(folder.resolve())}
-    return ModelSource(AssetCard(card.name, fields, card.base), base.run)
 
 
 def _drop_checksums(card: AssetCard) -> AssetCard:

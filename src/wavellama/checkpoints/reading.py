@@ -169,15 +169,11 @@ def _can_map(file: Path) -> bool:
 def _open_safetensors(file: Path) -> dict[str, Tensor]:
     if file.name.endswith(_INDEX):
         names = set(json.loads(file.read_text("utf-8"))["weight_map"].values())
-        parts = [_open_safetensors(_beside(file, name)) for name in sorted(names)]
+        # They lie beside the index, and nowhere else.
+        parts = [_open_safetensors(file.parent / Path(name).name) for name in sorted(names)]
         return {name: weight for part in parts for name, weight in part.items()}
     with safe_open(file, framework="pt") as stream:
         return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-
-
-def _beside(index: Path, name: str) -> Path:
-    """Return a file that an index names; it lies beside the index, and nowhere else."""
-    return index.parent / Path(name).name
 
 
 def _open_torch(file: Path, mappable: bool) -> object:

@@ -144,11 +144,6 @@ def check_expressible(config: Config) -> None:
         _check("Transformers", _MODEL_HAS, {key: _attribute(config, key) for key in _MODEL_HAS})
 
 
-def is_theirs(weights: Mapping[str, object]) -> bool:
-    """Tell whether a state dict has Transformers' names."""
-    return any(name.startswith(_TOWER) for name in weights)
-
-
 def to_theirs(weights: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
     """Return a state dict of ours in Transformers' form; a masker, for training only, is dropped.
 
@@ -176,7 +171,7 @@ def from_theirs(weights: Mapping[str, object], config: Config) -> dict[str, obje
 
     :raises CheckpointError: there is a weight that Transformers' class does not have.
     """
-    if not is_theirs(weights):
+    if not any(name.startswith(_TOWER) for name in weights):
         return dict(weights)
     is_llm = isinstance(config, Wav2Vec2LlamaConfig)
     names = {theirs: ours for ours, theirs in (_LLM_NAMES if is_llm else _CTC_NAMES).items()}

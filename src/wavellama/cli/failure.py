@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pickle import UnpicklingError
@@ -108,7 +108,9 @@ def _describe_name(ex: BaseException) -> str | None:
     kind = _KINDS.get(type(ex))
     if kind is not None:
         hint = " `wavellama asset list` prints all."
-        return str(UnknownNameError(kind, str(getattr(ex, "name", "")), _asset_names(), hint))
+        names = get_dependency_resolver().resolve(AssetStore).asset_names
+        known_names = {name.rstrip("@") for name in names}
+        return str(UnknownNameError(kind, str(getattr(ex, "name", "")), known_names, hint))
     if isinstance(ex, ModelArchitectureNotKnownError):
         known = {name for rows in arch_table().values() for name in rows}
         return str(UnknownNameError("model architecture", ex.arch, known))
@@ -168,10 +170,6 @@ def _first_mismatch(text: str) -> str:
     if not separator or len(names) < 2 or not head.startswith("Following"):
         return first
     return f"{head}: {names[0]} and {len(names) - 1} more"
-
-
-def _asset_names() -> Iterable[str]:
-    return {name.rstrip("@") for name in get_dependency_resolver().resolve(AssetStore).asset_names}
 
 
 def _keys(config: object) -> Iterator[str]:

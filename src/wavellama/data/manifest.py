@@ -140,7 +140,8 @@ def write_manifest(path: Path, utterances: Sequence[Utterance]) -> None:
     """
     check_suffix(path)
     rows = [_to_row(utterance, path.parent) for utterance in utterances]
-    lines = _tsv_lines(rows) if path.suffix == ".tsv" else map(_json_line, rows)
+    to_json = partial(json.dumps, ensure_ascii=False)
+    lines = _tsv_lines(rows) if path.suffix == ".tsv" else map(to_json, rows)
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
@@ -176,7 +177,9 @@ def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _parse_header(path: Path, line: str) -> list[str]:
     columns = [_canonical(column) for column in line.split("\t")]
-    _check_unique(path, columns)
+    twice = sorted({name for name in columns if name in COLUMNS and columns.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} names {' and '.join(twice)} twice in its first line.")
     if set(columns) >= _COMMON_VOICE:
         raise DataError(
             f"{path} is a table of Common Voice, which does not say how long its clips are;"
@@ -191,12 +194,6 @@ def _parse_header(path: Path, line: str) -> list[str]:
             f" columns, separated by tabs: {', '.join(COLUMNS)}."
         )
     return columns
-
-
-def _check_unique(path: Path, columns: Sequence[str]) -> None:
-    twice = sorted({name for name in columns if name in COLUMNS and columns.count(name) > 1})
-    if twice:
-        raise DataError(f"{path} names {' and '.join(twice)} twice in its first line.")
 
 
 def _parse_tsv(columns: Sequence[str], line: str) -> Row:
@@ -328,7 +325,3 @@ def _tsv_lines(rows: Sequence[Row]) -> Iterable[str]:
 
 def _cell(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
-
-
-def _json_line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False)

@@ -11,7 +11,7 @@ from fairseq2.data.tokenizers import Tokenizer
 from wavellama.decoding.token_texts import end_token, token_texts
 from wavellama.errors import ConfigError
 from wavellama.search.constraints import AllowedTokens, Constraint
-from wavellama.search.scorers import ScorerFactory, WeightedScorer
+from wavellama.search.scorers import ScorerFactory
 from wavellama.text.scripts import check_script, is_written_in
 
 
@@ -25,10 +25,6 @@ class Bias:
     def constrained(self, constraints: Iterable[Constraint]) -> Bias:
         """Return the same with more constraints."""
         return replace(self, constraints=(*self.constraints, *constraints))
-
-    def create_scorers(self, num_rows: int) -> list[WeightedScorer]:
-        """Return scorers for a search of so many rows."""
-        return [create(num_rows) for create in self.scorer_factories]
 
 
 NO_BIAS: Final = Bias()

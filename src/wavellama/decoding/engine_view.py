@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
@@ -85,7 +85,8 @@ def find_engine(model: Wav2Vec2LlamaModel, form: WeightForm = "native") -> Engin
     if not _is_plain_llama(model):
         _check_form_of_modules(form)
         return None
-    weights = _watched_parameters(model)
+    own = model.text_frontend.weight, model.final_proj.weight
+    weights = [*model.llama_decoder.parameters(), *own]
     state = (_sample(weights), *map(_version, weights))
     known = _engines.setdefault(model, {})
     for other in [other for other, (old, _) in known.items() if old != state]:
@@ -111,7 +112,8 @@ def _is_plain_llama(model: Wav2Vec2LlamaModel) -> bool:
     decoder = model.llama_decoder
     if any(type(module) not in _MODULES for module in decoder.modules()):
         return False
-    if any(map(_has_hooks, (*decoder.modules(), model.text_frontend, model.final_proj))):
+    modules = (*decoder.modules(), model.text_frontend, model.final_proj)
+    if any(has_forward_hooks(one) or has_attention_hooks(one) for one in modules):
         return False
     layers = list(cast("Any", decoder).layers)
     expected = {f"layers.{i}.{name}" for i in range(len(layers)) for name in _PARAMETERS.values()}
@@ -122,10 +124,6 @@ def _is_plain_llama(model: Wav2Vec2LlamaModel) -> bool:
         and type(model.final_proj) is Linear
         and model.final_proj.bias is None
     )
-
-
-def _has_hooks(module: Module) -> bool:
-    return has_forward_hooks(module) or has_attention_hooks(module)
 
 
 def _is_standard(layer: StandardTransformerLMDecoderLayer) -> bool:
@@ -162,11 +160,6 @@ def read_weights(model: Wav2Vec2LlamaModel) -> DecoderWeights:
 def _read_layer(layer: Module) -> LayerWeights:
     parameters = dict(layer.named_parameters())
     return LayerWeights(**{name: parameters[key] for name, key in _PARAMETERS.items()})
-
-
-def _watched_parameters(model: Wav2Vec2LlamaModel) -> Sequence[Tensor]:
-    own = [model.text_frontend.weight, model.final_proj.weight]
-    return [*model.llama_decoder.parameters(), *own]
 
 
 def _version(tensor: Tensor) -> tuple[object, ...]:

@@ -72,7 +72,8 @@ def start_search(
     of ``search_prompts``; the search is to be moved on as they were made, without gradients.
     """
     max_lens = _max_lens(model, prompt, config)
-    scorers = ctc_scorers(model, prompt, config.ctc_weight) + bias.create_scorers(len(max_lens))
+    scorers = ctc_scorers(model, prompt, config.ctc_weight)
+    scorers += [create(len(max_lens)) for create in bias.scorer_factories]
     search = create_search(config, model, observer, constraints=bias.constraints, scorers=scorers)
     return search.start(create_step_decoder(*_given(model, prompt, config)), max_lens)
 

@@ -177,7 +177,9 @@ def decode_segments(
     results = search_prompts(model, prompt, config, bias=bias)
     for i, (state, past) in enumerate(zip(states, pasts, strict=True)):
         if len(past) < len(state.past):
-            results[i] = [_after_less(hypothesis) for hypothesis in results[i]]
+            results[i] = [
+                replace(one, stop_reason="context") if one.finished else one for one in results[i]
+            ]
         state.past.append(PastSegment(prompt.audio[i], results[i][0].tokens))
         state.num_segments += 1
     return results
@@ -196,11 +198,6 @@ def _fitting(
     sizes = [len(one.audio) + len(one.tokens) + num_fixed(repeat.parts) for one in reversed(past)]
     num_fitting = sum(end <= room for end in accumulate(sizes))
     return list(past)[len(past) - num_fitting :]
-
-
-def _after_less(hypothesis: Hypothesis) -> Hypothesis:
-    """Return a hypothesis that says that it was found with less context."""
-    return replace(hypothesis, stop_reason="context") if hypothesis.finished else hypothesis
 
 
 def transcribe_rows(

@@ -152,7 +152,8 @@ def _write_graph(
         )
     program.model.metadata_props.update(notes or {})
     program.model.producer_name = "wavellama"
-    with TemporaryDirectory(dir=_made(file.parent)) as folder:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=file.parent) as folder:
         part = Path(folder) / file.name
         size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
         program.save(part, external_data=size > _LARGEST_FILE)
@@ -171,11 +172,6 @@ def _quantize(file: Path) -> None:
     quantize_dynamic(whole, file, op_types_to_quantize=["MatMul"], weight_type=QuantType.QUInt8)
     for left in file.parent.glob("float32.onnx*"):
         left.unlink()
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _write_tokens(tokens: Sequence[str], folder: Path) -> None:

@@ -202,7 +202,9 @@ class ASRInferencePipeline:
         if is_live:
             options = replace(options, normalization=options.normalization or "causal")
         recogniser = create_recogniser(self.model, self.tokenizer, options, is_live=is_live)
-        builder = self._create_builder(options)
+        given = self.model, self.tokenizer, options
+        timer = create_word_timer(*given) if options.word_timestamps else None
+        builder = SegmentBuilder(self.tokenizer, options, self._confidence, timer)
         if isinstance(recogniser, StreamRecogniser):
             return StreamPlan(options, builder, ClipScribe(recogniser, builder), recogniser)
         scribe, batching = ClipScribe(recogniser, builder), Batching(max_secs=options.batch_secs)
@@ -222,11 +224,6 @@ class ASRInferencePipeline:
             if len(inputs) == 1:
                 raise ex.failures[0] from None
             raise
-
-    def _create_builder(self, options: TranscribeOptions) -> SegmentBuilder:
-        model, tokenizer = self.model, self.tokenizer
-        timer = create_word_timer(model, tokenizer, options) if options.word_timestamps else None
-        return SegmentBuilder(tokenizer, options, self._confidence, timer)
 
     def inputs(
         self, audio: Sequence[AudioInput], lang: Langs, examples: Examples | None

@@ -78,7 +78,11 @@ class Syntax:
         covered = self.parts[len(before)]
         if not isinstance(covered, Repeat):
             return before
-        past = Repeat(Items.PAST, tuple(_uncovered(part) for part in covered.parts))
+        parts = (
+            replace(part, loss=False) if isinstance(part, Token | Text) else part
+            for part in covered.parts
+        )
+        past = Repeat(Items.PAST, tuple(parts))
         return (*before, past, *takewhile(lambda part: not is_covered(part), covered.parts))
 
     def token_ids(
@@ -92,10 +96,6 @@ class Syntax:
             raise ValueError("`target_vocab_info` must have `bos_idx` and `eos_idx`.")
         special = {name: special_token_base + i for i, name in enumerate(self.special_tokens)}
         return {BOS: bos_idx, EOS: eos_idx, **special}
-
-
-def _uncovered(part: Simple) -> Simple:
-    return replace(part, loss=False) if isinstance(part, Token | Text) else part
 
 
 def _each(parts: Sequence[Part], items: Items) -> tuple[Simple, ...]:

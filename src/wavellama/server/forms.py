@@ -123,7 +123,9 @@ def read_form(form: FormData) -> Asked:
     response_format = _read_format(fields)
     granularities = _read_granularities(fields, response_format)
     has_words = "word" in granularities or response_format in ("srt", "vtt")
-    _refuse_speakers(fields)
+    for name in ("known_speaker_names", "known_speaker_references"):
+        if fields.has(name):
+            raise unsupported(name, NO_DIARISATION)
     _check_temperature(fields)
     names = _read_names(fields)
     return Asked(
@@ -173,12 +175,6 @@ def _read_stream(fields: Fields, response_format: str) -> bool:
     if is_stream and response_format not in STREAMED:
         raise unsupported("stream", f"{response_format} cannot be streamed; ask for json.")
     return is_stream
-
-
-def _refuse_speakers(fields: Fields) -> None:
-    for name in ("known_speaker_names", "known_speaker_references"):
-        if fields.has(name):
-            raise unsupported(name, NO_DIARISATION)
 
 
 def _check_temperature(fields: Fields) -> None:

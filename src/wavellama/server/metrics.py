@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter
 from typing import Final, final
 
@@ -57,10 +56,6 @@ class Metrics:
     def text(self) -> bytes:
         """Return all of it as Prometheus reads it."""
         return generate_latest(self.registry)
-
-    def watch_waiting(self, count: Callable[[], float]) -> None:
-        """Ask for the number of those who wait when somebody wants to know."""
-        self.waiting.set_function(count)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(f"wavellama_{name}", text, labels, registry=self.registry)

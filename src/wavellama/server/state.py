@@ -88,7 +88,7 @@ class ServerState:
         self.live_pool = ThreadPoolExecutor(self.config.max_queue, "live")
         self.pool = ThreadPoolExecutor(self.config.max_queue, "file")
         schedulers = [model.scheduler for model in self.models.values()]
-        self.metrics.watch_waiting(lambda: sum(each.num_waiting for each in schedulers))
+        self.metrics.waiting.set_function(lambda: sum(each.num_waiting for each in schedulers))
 
     def find_model(self, name: str | None) -> ServedModel:
         """Return a model; the first one where none is named.

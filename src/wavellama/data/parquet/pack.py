@@ -26,7 +26,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from wavellama.audio.tracks import EVERYTHING
-from wavellama.data.check import read_rows
+from wavellama.data.check import Row, read_rows
 from wavellama.data.manifest import BrokenRow
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
 from wavellama.data.parquet.files import HOURS
@@ -56,9 +56,6 @@ SCHEMA: Final = pa.schema(
 _FULL_SCALE: Final = 2**15
 
 _FOLDER_NAME: Final = re.compile(r"[^/=\0]*")
-
-SourceRow: TypeAlias = tuple[Path, int, Utterance]
-"""An utterance, with its manifest and its line there."""
 
 Cells: TypeAlias = dict[str, Any]
 """A row as it is written."""
@@ -94,10 +91,10 @@ def pack(path: Path, out: Path, corpus: str) -> Packed:
     packed = Packed()
     dataset = ManifestDataset(ManifestDatasetConfig(path=path, cache_gib=0))
 
-    def folder(row: SourceRow) -> str:
+    def folder(row: Row) -> str:
         return _folder(row[2], corpus)
 
-    def encode(row: SourceRow) -> Cells | BrokenRow:
+    def encode(row: Row) -> Cells | BrokenRow:
         return _encode(dataset, row)
 
     rows = sorted(read_rows(path, packed.broken), key=folder)  # those of a folder stay in order
@@ -137,7 +134,8 @@ class _FolderWriter:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"part-{number:05d}.parquet"
             self._writer = ParquetWriter(path, SCHEMA, compression="NONE")  # audio is compressed
-        self._writer.write_table(_to_table(rows))
+        columns = {name: [row[name] for row in rows] for name in SCHEMA.names}
+        self._writer.write_table(pa.table(columns, SCHEMA))
         self._num_groups += 1
 
     def __exit__(self, *args: object) -> None:
@@ -148,7 +146,7 @@ class _FolderWriter:
             self._writer.close()
 
 
-def _in_groups(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
+def _in_groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
     """Yield the rows of one row group after the other."""
     iterator = iter(rows)
     while group := list(islice(iterator, GROUP_ROWS)):
@@ -171,7 +169,7 @@ def _folder(utterance: Utterance, corpus: str) -> str:
     return "/".join(f"{key}={value.replace('%', '%25')}" for key, value in parts.items())
 
 
-def _encode(dataset: ManifestDataset, row: SourceRow) -> Cells | BrokenRow:
+def _encode(dataset: ManifestDataset, row: Row) -> Cells | BrokenRow:
     """Return a row as it is written, or why it is not."""
     manifest, line, utterance = row
     try:
@@ -199,11 +197,6 @@ def _encode_exactly(waveform: Tensor) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, SAMPLE_RATE, format=form[0], subtype=form[1])
     return file.getvalue()
-
-
-def _to_table(rows: Sequence[Cells]) -> Any:  # noqa: ANN401
-    columns = {name: [row[name] for row in rows] for name in SCHEMA.names}
-    return pa.table(columns, SCHEMA)
 
 
 def _write_hours(path: Path, num_samples: Counter[tuple[str, str]]) -> None:
