@@ -1,17 +1,6 @@
 """wavellama: Wav2Vec2-Llama speech recognition as a fairseq2 plugin.
 
-Data flows one way; a module imports only from rows below its own (docs/architecture.md)::
-
-    cli
-    tasks | extension | corpora | server | archive | export
-    pipeline
-    decoding | alignment
-    checkpoints
-    model | search | engine | metrics
-    data | prompt
-    audio | text | batch | transcript
-    faults | options | units | files | libsndfile | plugins | yaml_files | fairseq2_private
-    errors
+Data flows one way; docs/architecture.md has the rows from which a module may import.
 """
 
 from __future__ import annotations

@@ -324,10 +324,10 @@ def test_without_a_file_there_is_no_calibration(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "is not JSON"),
-        ("[1]", "must be a mapping of bias and temperature to numbers"),
-        ('{"temprature": 1}', "must be a mapping of bias and temperature"),
-        ('{"temperature": "1"}', "`temperature` in .* must be a number, but is '1'"),
-        ('{"bias": true}', "`bias` in .* must be a number"),
+        ("[1]", r"`confidence` must have keys and values, but is \[1\]"),
+        ('{"temprature": 1}', "has an unknown key `temprature`. Did you mean temperature"),
+        ('{"temperature": "1"}', "`confidence.temperature` must be float, but is '1'"),
+        ('{"bias": true}', "`confidence.bias` must be float, but is True"),
         ('{"temperature": 0}', "cannot be used: `temperature` must be above 0"),
         ('{"bias": NaN}', "cannot be used: `bias` must be a finite number"),
     ],
@@ -348,7 +348,7 @@ def test_a_run_and_a_card_have_their_own(tmp_path: Path) -> None:
     base = AssetCard("base", {"model_family": "x", "confidence": {"temperature": 2, "bias": -1}})
     assert read_stored(AssetCard("derived", {}, base)) == Confidence(2.0, -1.0)
     assert read_stored(AssetCard("plain", {})) == Confidence()
-    with pytest.raises(ConfigError, match=r"in the card broken must be a mapping.* is 1\.5"):
+    with pytest.raises(ConfigError, match=r"in the card broken cannot be used: .* is 1\.5"):
         read_stored(AssetCard("broken", {"confidence": 1.5}))
 
 

@@ -9,15 +9,13 @@ from typing import Final
 
 from wavellama.alignment.aligner import Aligner
 from wavellama.data.check import CheckResult, Row, read_rows
-from wavellama.data.manifest import BrokenRow, check_suffix, find_manifests
+from wavellama.data.manifest import WHOLE, BrokenRow, check_suffix, find_manifests
 from wavellama.data.manifest_dataset import ManifestDataset, ManifestDatasetConfig
 from wavellama.data.words import AlignedWord
 from wavellama.errors import AlignmentError, AudioError, DataError
 
 _DIGITS: Final = 4
 """Times are written to a tenth of a millisecond, which holds the borders of frames exactly."""
-
-_WHOLE: Final = "manifest"
 
 
 def align_dataset(
@@ -53,8 +51,8 @@ def check_out(path: Path, out: Path) -> None:
     sources = find_manifests(path)
     taken = out.resolve() in [source.resolve() for source in sources]
     beside = path.is_dir() and out.resolve().parent == path.resolve()
-    whole = any(source.stem == _WHOLE for source in sources)
-    if taken or (beside and (out.stem == _WHOLE or not whole)):
+    whole = any(source.stem == WHOLE for source in sources)
+    if taken or (beside and (out.stem == WHOLE or not whole)):
         raise DataError(
             f"{out} would become a part of {path}, from which it is made; choose another name or"
             " folder."

@@ -93,6 +93,11 @@ def add_language_options(parser: argparse.ArgumentParser) -> None:
     """Add what is known of the language."""
     group = parser.add_argument_group("language")
     add_options(group)
+    add_examples_option(group)
+
+
+def add_examples_option(group: argparse._ArgumentGroup) -> None:
+    """Add what zero-shot models read first."""
     group.add_argument(
         "--examples",
         type=Path,

@@ -10,6 +10,7 @@ from typing import Final
 
 from wavellama.cli.pipeline_options import (
     Subparsers,
+    add_examples_option,
     add_machine_options,
     add_model_options,
     add_option,
@@ -86,12 +87,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         help="files in work or waiting, and live sessions, at a time (%(default)s)",
     )
     add_option(group, declared(TranscribeOptions)["batch_secs"])
-    group.add_argument(
-        "--examples",
-        type=Path,
-        metavar="TSV",
-        help="zero-shot models: a table of audio files and their texts to read first",
-    )
+    add_examples_option(group)
 
 
 def run_serve(args: argparse.Namespace) -> int:

@@ -14,7 +14,8 @@ from wavellama.audio.load import Selection, load_audio
 from wavellama.data.manifest import BrokenRow, find_manifests, read_manifest
 from wavellama.data.parquet.files import holds_parquet
 from wavellama.data.progress import map_in_threads, track
-from wavellama.data.utterance import TOLERANCE_SECS, Sound, Utterance
+from wavellama.data.utterance import Sound, Utterance
+from wavellama.data.words import TOLERANCE_SECS
 from wavellama.errors import AudioError
 from wavellama.units import samples_to_seconds
 

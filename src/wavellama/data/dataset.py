@@ -14,7 +14,8 @@ from torch import Tensor
 from wavellama.data.facts import Names, facts_of, take
 from wavellama.data.plan import ReaderOptions
 from wavellama.data.reader import create_batch_reader
-from wavellama.data.utterance import TOLERANCE_SECS, Utterance
+from wavellama.data.utterance import Utterance
+from wavellama.data.words import TOLERANCE_SECS
 from wavellama.errors import AudioError, DataError, UnknownNameError
 from wavellama.units import samples_to_seconds
 

@@ -54,7 +54,8 @@ _ALIASES: Final = {"audio_filepath": "audio", "language": "lang"}
 _NUMBERED: Final = ("speaker", *SOUND)
 """Texts that may be written as numbers."""
 
-_WHOLE: Final = "manifest"
+WHOLE: Final = "manifest"
+"""What a manifest of all splits is called, without suffix."""
 
 _UNWRITABLE: Final = re.compile(r"[\0\ud800-\udfff]")
 
@@ -96,7 +97,7 @@ def find_manifests(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     files = sorted(file for file in path.glob("[!.]*") if file.suffix in SUFFIXES)
-    found = [file for file in files if file.stem == _WHOLE] or files
+    found = [file for file in files if file.stem == WHOLE] or files
     if not found:
         raise DataError(
             f"{path} holds no manifest: neither manifest.tsv or manifest.jsonl, nor a file for each"
@@ -115,7 +116,7 @@ def read_manifest(path: Path) -> ManifestContent:
     :raises DataError: the file cannot be read, or has no usable header, or no row.
     """
     content = ManifestContent()
-    default_split = None if path.stem == _WHOLE else path.stem
+    default_split = None if path.stem == WHOLE else path.stem
     rows = list(_read_rows(path))
     if not rows:
         raise DataError(f"{path} has no rows.")

@@ -13,9 +13,6 @@ from wavellama.text.tags import spellings
 if TYPE_CHECKING:
     from wavellama.audio.channels import Channel
 
-TOLERANCE_SECS: Final = 0.1
-"""How much the audio may be shorter or longer than the data set says."""
-
 MAX_CHARS_PER_SEC: Final = 60.0
 """No script is spoken faster: the fastest speech has about 25 letters a second."""
 

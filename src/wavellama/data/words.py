@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final, TypeGuard
 
 TOLERANCE_SECS: Final = 0.1
-"""How much later than the manifest's duration a word may end, since the audio may, too."""
+"""How much longer or shorter than the data set says audio may be; words may end so much later."""
 
 
 @dataclass(frozen=True)

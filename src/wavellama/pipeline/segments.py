@@ -44,7 +44,7 @@ class SegmentBuilder:
     def build(self, clip: Clip, recognition: Recognition) -> Segment:
         """Return the segment of a clip, with times from the beginning of the input."""
         best = recognition.hypotheses[0]
-        start, end = _speech_span(clip.chunk)
+        spoken, (start, end) = clip.chunk.speech_probability, _speech_span(clip.chunk)
         segment = Segment(
             text=self.to_text(best.tokens),
             start=start,
@@ -54,7 +54,7 @@ class SegmentBuilder:
             alternatives=self._alternatives(recognition.hypotheses),
             avg_logprob=_mean(best.token_logprobs),
             confidence=self._confidence.of_word(best.token_logprobs),
-            no_speech_prob=_no_speech(clip.chunk),
+            no_speech_prob=None if spoken is None else 1.0 - spoken,
             language=recognition.language,
             language_probability=recognition.language_probability,
             stop_reason=best.stop_reason,
@@ -174,10 +174,6 @@ def _speech_span(chunk: Chunk) -> tuple[float, float]:
         begin = max(begin, chunk.regions[0].start)
         end = min(end, chunk.regions[-1].end)
     return samples_to_seconds(begin), samples_to_seconds(end)
-
-
-def _no_speech(chunk: Chunk) -> float | None:
-    return None if chunk.speech_probability is None else 1.0 - chunk.speech_probability
 
 
 def _logprobs_of_text(hypothesis: Hypothesis) -> tuple[float, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from wavellama.errors import ConfigError
+from wavellama.options import find_faults, read_options, refuse
 
 CONFIDENCE_FILE: Final = "confidence.json"
 """Where a training run keeps its calibration."""
@@ -33,7 +34,8 @@ class Confidence:
     """What the logits of all words have in common."""
 
     def __post_init__(self) -> None:
-        """:raises ConfigError: a value is out of range."""
+        """:raises ConfigError: a value is no number, or out of range."""
+        refuse(find_faults(self))
         if not 0.0 < self.temperature < math.inf:
             raise ConfigError(f"`temperature` must be above 0, but is {self.temperature}.")
         if not math.isfinite(self.bias):
@@ -81,17 +83,8 @@ def parse_confidence(content: object, source: str) -> Confidence:
     :param source: where it stands, for messages.
     :raises ConfigError: it is no mapping of ``temperature`` and ``bias`` to numbers in range.
     """
-    known = {field.name for field in fields(Confidence)}
-    if not isinstance(content, Mapping) or not content.keys() <= known:
-        raise ConfigError(
-            f"The confidence in {source} must be a mapping of {' and '.join(sorted(known))} to"
-            f" numbers, but is {content!r}."
-        )
-    for name, value in content.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"The `{name}` in {source} must be a number, but is {value!r}.")
     try:
-        return Confidence(**content)
+        return read_options(Confidence, content, "confidence")
     except ConfigError as ex:
         raise ConfigError(f"The confidence in {source} cannot be used: {ex}") from None
 
