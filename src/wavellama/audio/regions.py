@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final, final
 
-from wavellama.errors import ConfigError
+from wavellama.errors import ConfigError, OptionError
+from wavellama.options import find_faults, option, refuse
 from wavellama.units import ms_to_samples
 
 WINDOW_SAMPLES: Final = 512
@@ -27,28 +28,26 @@ MIN_SPEECH_MS: Final = 25
 class VadOptions:
     """What counts as speech; names and defaults are silero's."""
 
-    threshold: float = 0.5
+    threshold: float = option(0.5, low=MIN_THRESHOLD, high=1.0)
     """Speech begins at a window of at least this probability."""
 
-    neg_threshold: float | None = None
+    neg_threshold: float | None = option(None, low=0.0)
     """Silence begins at a window below this probability; None: 0.15 below ``threshold``."""
 
-    min_speech_ms: int = 250
+    min_speech_ms: int = option(250, low=MIN_SPEECH_MS, high=60_000)
     """Regions that are not longer than this are dropped."""
 
-    min_silence_ms: int = 100
+    min_silence_ms: int = option(100, low=0, high=60_000)
     """Silences that are shorter than this belong to the speech around them."""
 
-    speech_pad_ms: int = 30
+    speech_pad_ms: int = option(30, low=0, high=60_000)
     """What regions are extended by on either side, at most to the middle between two."""
 
     def __post_init__(self) -> None:
-        """:raises ConfigError: a value is out of range."""
-        _check_range("threshold", self.threshold, MIN_THRESHOLD, 1.0)
-        _check_range("neg_threshold", self.silence_threshold, 0.0, self.threshold)
-        _check_range("min_speech_ms", self.min_speech_ms, MIN_SPEECH_MS, 60_000)
-        _check_range("min_silence_ms", self.min_silence_ms, 0, 60_000)
-        _check_range("speech_pad_ms", self.speech_pad_ms, 0, 60_000)
+        """:raises OptionError: a value is out of range."""
+        refuse(find_faults(self))
+        if self.silence_threshold > self.threshold:
+            raise OptionError(f"`neg_threshold` must be at most `threshold` ({self.threshold:g}).")
 
     @property
     def silence_threshold(self) -> float:
@@ -76,11 +75,6 @@ def mean_probability(regions: Sequence[SpeechRegion]) -> float:
     num_samples = sum(region.end - region.start for region in regions)
     weighted = sum(region.probability * (region.end - region.start) for region in regions)
     return weighted / num_samples if num_samples else 0.0
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"`{name}` must lie between {low:g} and {high:g}, but is {value:g}.")
 
 
 @dataclass

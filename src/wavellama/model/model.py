@@ -45,7 +45,7 @@ from wavellama.model.outputs import DecoderInputs, EmbeddedPrompt, ForwardOutput
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 from wavellama.model.text_encoder import SegmentTextEncoder
 from wavellama.prompt.assemble import PromptRow, assemble
-from wavellama.prompt.layout import lay_out
+from wavellama.prompt.layout import NO_LABEL, lay_out
 from wavellama.prompt.parts import Part
 from wavellama.prompt.syntax import Syntax
 from wavellama.prompt.syntaxes import ModelType, select_syntax
@@ -161,7 +161,7 @@ class Wav2Vec2LlamaModel(CopyableModule, AsrModel):
         if return_decoder_inputs:
             return self._decoder_inputs(asr_batch, prompt)
         hidden, layout = self._decode(prompt)
-        scale = asr_batch.num_rows / prompt.layout.num_labels
+        scale = asr_batch.num_rows / int((prompt.layout.labels != NO_LABEL).sum())
         if not return_logits:
             return covered_nll(self.final_proj, hidden, prompt.layout.labels) * scale
         logits = self.final_proj(hidden)  # (N, S, V)

@@ -128,7 +128,8 @@ class ResultFolder:
         self._done[identity] = entry
 
     def _identity(self, file: SourceFile) -> str:
-        return _find_identity(file.path, self.path)
+        """Return what no other file has in common with this one, and what stays if both move."""
+        return os.path.relpath(file.path, self.path)
 
     def _write_files(self, stem: PurePath, transcript: Transcript) -> None:
         """Write all but the line of the journal, and see to it that they outlive a power cut."""
@@ -159,7 +160,7 @@ def merge_journals(folder: Path, order: Sequence[str]) -> None:
     :param order: the files in the order that the journal is to have.
     :raises ConfigError: it cannot be written.
     """
-    places = {_find_identity(Path(path), folder): place for place, path in enumerate(order)}
+    places = {os.path.relpath(path, folder): place for place, path in enumerate(order)}
     lines = {(entry.path, entry.stem): entry.line for entry in _read_journals(folder)}
     ordered = sorted(lines, key=lambda key: (places.get(key[0], len(places)), key))
     write_atomic(folder / JOURNAL, "".join(f"{lines[key]}\n" for key in ordered))
@@ -315,14 +316,6 @@ def _fingerprint(path: Path) -> str | None:
         return fingerprint(path)
     except OSError:
         return None
-
-
-def _find_identity(path: Path, folder: Path) -> str:
-    """Return what no other file has in common with this one, and what stays when both are moved.
-
-    A name alone may mean another file in another folder.
-    """
-    return os.path.relpath(path, folder)
 
 
 def _is_passing(file: SourceFile) -> bool:

@@ -51,11 +51,6 @@ class PromptLayout:
     """Rows of the language embedding, of all rows one after another."""
 
     @property
-    def num_labels(self) -> int:
-        """The number of covered positions."""
-        return int((self.labels != NO_LABEL).sum())
-
-    @property
     def context_lens(self) -> list[list[int]]:
         """Per decoded segment, the length of each row's context; 0 for rows that have no more."""
         lens = [[place.stop - place.start for place in row] for row in self.contexts]
