@@ -91,7 +91,7 @@ class Option:
             names = " or ".join(map(_describe, self.types))
             return f"`{self.name}` must be {names}, but is {value!r}."
         low, high = self.low, self.high
-        if isinstance(value, int | float) and not low <= value <= high:
+        if low > -inf and isinstance(value, int | float) and not low <= value <= high:
             span = f"be at least {low:g}" if high == inf else f"lie between {low:g} and {high:g}"
             return f"`{self.name}` must {span}, but is {value}."
         return None

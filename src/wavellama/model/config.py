@@ -12,7 +12,7 @@ from fairseq2.models.llama import LLaMAConfig
 from typing_extensions import override
 
 from wavellama.errors import WavellamaError
-from wavellama.faults import Checked
+from wavellama.faults import Checked, within
 from wavellama.model.encoder_config import AsrConfig, default_asr_config
 from wavellama.model.frames import encoder_grid, room_for_prompt
 from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
@@ -106,7 +106,7 @@ class Wav2Vec2LlamaConfig(Checked):
     encoder_stacking: int = 1
     """The number of consecutive encoder frames that become one decoder position."""
 
-    lang_embeddings_p: float = 0.0
+    lang_embeddings_p: float = within("[0, 1]", 0.0)
     """The probability with which training shows a row its language (LLM_ASR_LID)."""
 
     language_column_name: str = "lang"
@@ -171,8 +171,7 @@ class Wav2Vec2LlamaConfig(Checked):
         for name, least in (("encoder_stacking", 1), ("n_context_examples", 0)):
             if (value := getattr(self, name)) < least:
                 yield f"`{name}` must be at least {least}, but is {value}."
-        if not 0.0 <= self.lang_embeddings_p <= 1.0:
-            yield f"`lang_embeddings_p` must lie in [0, 1]: {self.lang_embeddings_p}."
+        yield from super().find_faults()
         yield from self._syntax_faults()
         yield from self._index_faults()
         yield from self._language_faults()

@@ -23,7 +23,7 @@ from torch.nn.init import kaiming_uniform_, zeros_
 from typing_extensions import override
 
 from wavellama.errors import ConfigError
-from wavellama.faults import Checked
+from wavellama.faults import Checked, within
 
 LAYERS: Final = r"(encoder|llama_decoder)\.layers\..*_proj"
 """The projections of all layers of encoder and decoder, as a regular expression."""
@@ -33,13 +33,13 @@ LAYERS: Final = r"(encoder|llama_decoder)\.layers\..*_proj"
 class LoraConfig(Checked):
     """Which projections get an adapter of which size, and what else is trained."""
 
-    r: int = 8
+    r: int = within("[1, inf)", 8)
     """The rank of the adapters."""
 
     alpha: float = 16.0
     """What an adapter computes counts ``alpha / r`` times."""
 
-    dropout: float = 0.0
+    dropout: float = within("[0, 1)", 0.0)
     """The probability with which an input of an adapter is dropped in training."""
 
     targets: Sequence[str] = (LAYERS,)
@@ -55,14 +55,11 @@ class LoraConfig(Checked):
 
     @override
     def find_faults(self) -> Iterator[str]:
-        if self.r < 1:
-            yield f"`r` must be at least 1: {self.r}."
+        yield from super().find_faults()
         if not 0.0 < self.alpha < math.inf:
             yield f"`alpha` must be greater than 0, and finite: {self.alpha:g}."
         if not self.targets:
             yield "`targets` names no projection to adapt."
-        if not 0.0 <= self.dropout < 1.0:
-            yield f"`dropout` must lie in [0, 1): {self.dropout:g}."
         for name in ("targets", "also_train"):
             for pattern in getattr(self, name):
                 if not _compiles(pattern):

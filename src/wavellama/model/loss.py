@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, ctc_loss, log_softmax
-from typing_extensions import override
 
-from wavellama.faults import Checked
+from wavellama.faults import Checked, within
 from wavellama.prompt.layout import NO_LABEL
 
 CTC_BLANK: Final = 0
@@ -22,23 +21,14 @@ CTC_BLANK: Final = 0
 class Objective(Checked):
     """What training minimises: decoder and CTC head, and how the decoder is kept from guessing."""
 
-    ctc_weight: float = 0.0
+    ctc_weight: float = within("[0, 1]", 0.0)
     """The share of the CTC loss; at 1 the decoder is not run at all."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: float = within("[0, 1)", 0.0)
     """The probability that a target gives away to all tokens alike."""
 
-    token_noise_p: float = 0.0
+    token_noise_p: float = within("[0, 1]", 0.0)
     """The probability with which a token that the decoder reads is replaced by a random one."""
-
-    @override
-    def find_faults(self) -> Iterator[str]:
-        if not 0.0 <= self.ctc_weight <= 1.0:
-            yield f"`ctc_weight` must lie in [0, 1]: {self.ctc_weight:g}."
-        if not 0.0 <= self.label_smoothing < 1.0:
-            yield f"`label_smoothing` must lie in [0, 1): {self.label_smoothing:g}."
-        if not 0.0 <= self.token_noise_p <= 1.0:
-            yield f"`token_noise_p` must lie in [0, 1]: {self.token_noise_p:g}."
 
 
 class TrainingLoss(NamedTuple):

@@ -8,48 +8,35 @@ Shapes: N rows, F windows, B frequency bins, C mel channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
-from typing_extensions import override
 
-from wavellama.faults import Checked
+from wavellama.faults import Checked, within
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpectralAugment(Checked):
     """What to change in the filter banks of a training batch; nothing by default."""
 
-    max_warp: float = 0.0
+    max_warp: float = within("[0, 1)", 0.0)
     """Frequencies are stretched by a factor within 1 - max_warp and 1 + max_warp."""
 
-    num_freq_masks: int = 0
+    num_freq_masks: int = within("[0, inf)", 0)
     """Stripes of mel channels to mask in each row."""
 
-    freq_mask_width: int = 14
+    freq_mask_width: int = within("[1, inf)", 14)
     """The most channels in a stripe."""
 
-    num_time_masks: int = 0
+    num_time_masks: int = within("[0, inf)", 0)
     """Stripes of windows to mask in each row."""
 
-    windows_per_time_mask: int = 0
+    windows_per_time_mask: int = within("[0, inf)", 0)
     """One more stripe for each stretch of this many windows (10 ms each); 0: no more."""
 
-    time_mask_width: int = 20
+    time_mask_width: int = within("[1, inf)", 20)
     """The most windows in a stripe."""
-
-    @override
-    def find_faults(self) -> Iterator[str]:
-        if not 0.0 <= self.max_warp < 1.0:
-            yield f"`max_warp` must lie in [0, 1): {self.max_warp:g}."
-        for name in ("num_freq_masks", "num_time_masks", "windows_per_time_mask"):
-            if (number := getattr(self, name)) < 0:
-                yield f"`{name}` must be at least 0: {number}."
-        for name in ("freq_mask_width", "time_mask_width"):
-            if (width := getattr(self, name)) < 1:
-                yield f"`{name}` must be at least 1: {width}."
 
     def warp(self, power: Tensor, generator: Generator) -> Tensor:
         """Stretch the frequencies of each row by a factor of its own. (N, F, B)."""

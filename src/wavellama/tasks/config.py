@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +33,7 @@ from wavellama.data.parquet.dataset import PARQUET_ASR_FAMILY
 from wavellama.data.parquet.files import holds_parquet
 from wavellama.data.plan import ExampleSource, ReaderOptions
 from wavellama.decoding.component import BEAM_GENERATOR
-from wavellama.faults import Checked
+from wavellama.faults import Checked, within
 from wavellama.model.lora import LoraConfig
 from wavellama.model.loss import Objective
 from wavellama.model.masking import NO_MASKER, MaskerFactory
@@ -71,10 +70,10 @@ class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
     batch_audio_secs: float = 40.0
     """The most audio in a batch in seconds, padding included."""
 
-    beta_corpus: float | None = None
+    beta_corpus: float | None = within("[0, inf)", None)
     """Train: 1 reads corpora by their hours, 0 all alike (the exponent of ``data.mixing``)."""
 
-    beta_language: float | None = None
+    beta_language: float | None = within("[0, inf)", None)
     """Train: the same of the languages of a corpus; neither given: every row once per epoch."""
 
     short_first: bool = False
@@ -114,10 +113,7 @@ class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
                 f"`batch_audio_secs` ({self.batch_audio_secs:g}) must be at least `max_audio_secs`"
                 f" ({self.max_audio_secs:g}), or the longest utterance fits no batch."
             )
-
-        for name in ("beta_corpus", "beta_language"):
-            if not 0.0 <= (getattr(self, name) or 0.0) < math.inf:
-                yield f"`{name}` must be at least 0: {getattr(self, name):g}."
+        yield from super().find_faults()
 
     @property
     def betas(self) -> Betas | None:
@@ -193,7 +189,7 @@ class AugmentSection(Checked):
     speeds: Sequence[float] = field(default_factory=list)
     """Speeds to draw from for each utterance, such as [0.9, 1.0, 1.1]."""
 
-    concat_p: float = 0.0
+    concat_p: float = within("[0, 1]", 0.0)
     """The probability of joining an utterance with another one of its language."""
 
     spectral: SpectralAugment = field(default_factory=lambda: SpectralAugment())
@@ -203,8 +199,7 @@ class AugmentSection(Checked):
     def find_faults(self) -> Iterator[str]:
         if any(not 0.5 <= speed <= 2.0 for speed in self.speeds):
             yield f"`speeds` must lie in [0.5, 2]: {list(self.speeds)}."
-        if not 0.0 <= self.concat_p <= 1.0:
-            yield f"`concat_p` must lie in [0, 1]: {self.concat_p:g}."
+        yield from super().find_faults()
 
 
 @dataclass(kw_only=True)
@@ -217,14 +212,13 @@ class FreezeSection(Checked):
     decoder_steps: int = 0
     """For how many steps the decoder, its embeddings and projections are frozen."""
 
-    encoder_layers: int = 0
+    encoder_layers: int = within("[0, inf)", 0)
     """How many of the encoder's lower layers are frozen for the whole run, and with any of them
     the front end."""
 
     @override
     def find_faults(self) -> Iterator[str]:
-        if self.encoder_layers < 0:
-            yield f"`encoder_layers` must be at least 0: {self.encoder_layers}."
+        yield from super().find_faults()
         for name in ("encoder_steps", "decoder_steps"):
             if (number := getattr(self, name)) < -1:
                 yield f"`{name}` must be a number of steps, or -1: {number}."

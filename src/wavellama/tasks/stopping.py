@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -15,7 +15,7 @@ from fairseq2.metrics.recorders import MetricDescriptor
 from fairseq2.recipe import RecipeContext, TaskStopException
 from typing_extensions import override
 
-from wavellama.faults import Checked
+from wavellama.faults import Checked, within
 from wavellama.tasks.history import read_history
 
 
@@ -23,18 +23,11 @@ from wavellama.tasks.history import read_history
 class EarlyStoppingSection(Checked):
     """When to end a run before its last step."""
 
-    patience: int = 5
+    patience: int = within("[1, inf)", 5)
     """After how many validations in a row without a better ``regime.score_metric``."""
 
-    min_delta: float = 0.0
+    min_delta: float = within("[0, inf)", 0.0)
     """A score is better if it gains more than this on the best one, in the metric's own unit."""
-
-    @override
-    def find_faults(self) -> Iterator[str]:
-        if self.patience < 1:
-            yield f"`patience` must be at least 1: {self.patience}."
-        if not 0.0 <= self.min_delta < math.inf:
-            yield f"`min_delta` must be at least 0: {self.min_delta:g}."
 
 
 @final
