@@ -132,9 +132,11 @@ class Lookup:
         found = [code for code in codes if wanted in (None, self._tags[code].script)]
         if not found:
             return codes if tag.script is None or tag.is_usual_script else []
-        if len(found) == len(codes):
-            return found
-        return [c for c in found if represented(self._tags[c].meant) == tag.meant] or found
+        return found if len(found) == len(codes) else self._predominant(found, tag)
+
+    def _predominant(self, codes: list[str], tag: Tag) -> list[str]:
+        """Return the codes of the language that stands for a tag, or else all."""
+        return [c for c in codes if represented(self._tags[c].meant) == tag.meant] or codes
 
 
 def _look_like(wanted: str, names: Mapping[str, str]) -> list[str]:
