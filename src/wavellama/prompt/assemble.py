@@ -102,10 +102,18 @@ def _span(part: Simple, token_ids: Mapping[str, int], row: PromptRow, item: Item
         case Mark():
             return TokenSpan((token_ids[part.last if item.is_last else part.regular],))
         case Text():
-            target = tuple(item.target)
-            shown = target if item.shown is None else tuple(item.shown)
-            return TokenSpan(shown, target if part.loss else None)
+            return _text_span(part, item)
         case Token():
-            label = (token_ids[part.name],)
-            read = label if part.reads is None else (token_ids[part.reads],)
-            return TokenSpan(read, label if part.loss else None, part.reads is not None)
+            return _token_span(part, token_ids)
+
+
+def _token_span(part: Token, token_ids: Mapping[str, int]) -> TokenSpan:
+    label = (token_ids[part.name],)
+    read = label if part.reads is None else (token_ids[part.reads],)
+    return TokenSpan(read, label if part.loss else None, part.reads is not None)
+
+
+def _text_span(part: Text, item: Item) -> TokenSpan:
+    target = tuple(item.target)
+    shown = target if item.shown is None else tuple(item.shown)
+    return TokenSpan(shown, target if part.loss else None)
