@@ -38,7 +38,7 @@ class SearchExtras(TypedDict, total=False):
     bias: Bias
     """Hotwords, a language model and a script, made by ``pipeline.biasing.create_bias``."""
 
-    prefix: SharedPrefix
+    prefix: SharedPrefix | None
     """Context examples that all rows share, made by ``decoding.examples.read_examples``; those of
     the batch are then not looked at. Streaming models take none."""
 

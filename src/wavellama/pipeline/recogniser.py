@@ -20,7 +20,7 @@ from wavellama.checkpoints.hub import load_model
 from wavellama.decoding.biasing import Bias
 from wavellama.decoding.ctc import ctc_generate, ctc_hypotheses
 from wavellama.decoding.examples import ExampleReader
-from wavellama.decoding.generate import SearchExtras, generate, start
+from wavellama.decoding.generate import generate, start
 from wavellama.decoding.prompt_search import without_control
 from wavellama.decoding.streaming import StreamState, decode_segments, start_stream
 from wavellama.errors import NAN_FOUND, BatchError, ConfigError, DecodingError
@@ -172,12 +172,11 @@ class LlamaRecogniser:
     ) -> list[list[Hypothesis]]:
         """Return the hypotheses of some of the clips."""
         batch, prefix = self._read(clips, told, places)
-        extras: SearchExtras = {"bias": self._bias}
-        if prefix is not None:
-            extras["prefix"] = prefix
+        drafts = None
         if self._draft_model is not None:
-            extras["drafts"] = ctc_generate(self._draft_model, batch.audio, batch.audio_lens)
-        return generate(self._model, batch, self._options.beam, **extras)
+            drafts = ctc_generate(self._draft_model, batch.audio, batch.audio_lens)
+        model, search = self._model, self._options.beam
+        return generate(model, batch, search, bias=self._bias, prefix=prefix, drafts=drafts)
 
     def _read(
         self, clips: Sequence[Clip], told: Sequence[Recognition], places: Sequence[int]

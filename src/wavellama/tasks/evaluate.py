@@ -57,6 +57,8 @@ class EvaluationUnit(EvalUnit[Seq2SeqBatch]):
 class AsrEvaluation(Recipe):
     """Evaluates a model on one split."""
 
+    config_kls = EvalConfig
+
     @override
     def create_task(self, context: RecipeContext) -> Task:
         config = context.get_config_as(EvalConfig)
@@ -64,8 +66,3 @@ class AsrEvaluation(Recipe):
         reader, transcriber = open_split(context, config)
         unit = EvaluationUnit(context.get_model(), transcriber, context.output_dir, context.gangs)
         return context.create_evaluator([unit], [reader])
-
-    @property
-    @override
-    def config_kls(self) -> type[object]:
-        return EvalConfig

@@ -42,6 +42,8 @@ from wavellama.tasks.worlds import create_checkpoint_manager
 class AsrTraining(Recipe):
     """Trains a Wav2Vec2-Llama or CTC model, new or loaded, and validates it by decoding."""
 
+    config_kls = TrainConfig
+
     _has_idle_parts = False
     """Whether the objective leaves decoder or CTC head without gradients."""
 
@@ -85,11 +87,6 @@ class AsrTraining(Recipe):
         """Say whether every step trains the same parameters."""
         config = context.get_config_as(TrainConfig)
         return config.freeze == FreezeSection() and not self._has_idle_parts
-
-    @property
-    @override
-    def config_kls(self) -> type[object]:
-        return TrainConfig
 
 
 def _open_splits(

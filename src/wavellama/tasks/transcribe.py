@@ -65,6 +65,8 @@ class TranscriptionUnit(GeneratorUnit[Seq2SeqBatch]):
 class AsrTranscription(Recipe):
     """Transcribes one split, or files."""
 
+    config_kls = TranscribeConfig
+
     @override
     def create_task(self, context: RecipeContext) -> Task:
         config = context.get_config_as(TranscribeConfig)
@@ -75,11 +77,6 @@ class AsrTranscription(Recipe):
         unit = TranscriptionUnit(transcriber, context.output_dir, context.gangs)
         return context.create_generator(unit, reader)
 
-    @property
-    @override
-    def config_kls(self) -> type[object]:
-        return TranscribeConfig
-
 
 @final
 class FileTranscription(Task):
@@ -88,6 +85,9 @@ class FileTranscription(Task):
     File i belongs to process i modulo their number. What a run before has completed, with however
     many processes, is not done again.
     """
+
+    step_nr = 0
+    """How many files are done."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class FileTranscription(Task):
         """Take what yields the transcripts of files, and the folder of this process."""
         self._transcribe = transcribe
         self._files, self._folder, self._gangs = files, folder, gangs
-        self._step_nr, self._stop_requested = 0, False
+        self._stop_requested = False
 
     @override
     def run(self) -> None:
@@ -127,20 +127,15 @@ class FileTranscription(Task):
     def _save_all(self, files: Sequence[SourceFile]) -> None:
         for transcript in self._transcribe([file.path for file in files]):
             self._folder.save(files[transcript.index], transcript)
-            self._step_nr += 1
+            self.step_nr += 1
             if self._stop_requested:
                 raise TaskStopException
-            if self._step_nr % 10 == 0:
-                _log.info("%d of %d files are done.", self._step_nr, len(files))
+            if self.step_nr % 10 == 0:
+                _log.info("%d of %d files are done.", self.step_nr, len(files))
 
     @override
     def request_stop(self) -> None:
         self._stop_requested = True
-
-    @property
-    @override
-    def step_nr(self) -> int:
-        return self._step_nr
 
     @override
     def close(self) -> None:
