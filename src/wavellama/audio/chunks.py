@@ -119,17 +119,13 @@ class HeldAudio:
 
     def __init__(self) -> None:
         self._samples = torch.empty(0)
-        self._start = 0
-
-    @property
-    def start(self) -> int:
+        self.start = 0
         """The first sample that is held."""
-        return self._start
 
     @property
     def end(self) -> int:
         """How much audio there was."""
-        return self._start + len(self._samples)
+        return self.start + len(self._samples)
 
     def append(self, samples: Tensor) -> None:
         """Hold more audio."""
@@ -137,13 +133,13 @@ class HeldAudio:
 
     def drop_before(self, start: int) -> None:
         """Forget what lies before ``start``."""
-        if start > self._start:
-            self._samples = self._samples[start - self._start :].clone()
-            self._start = start
+        if start > self.start:
+            self._samples = self._samples[start - self.start :].clone()
+            self.start = start
 
     def between(self, start: int, end: int) -> Tensor:
         """Return a copy of the audio from ``start`` to ``end``. (T)."""
-        return self._samples[start - self._start : end - self._start].clone()
+        return self._samples[start - self.start : end - self.start].clone()
 
     def with_margin(
         self, start: int, end: int, next_start: int | None, max_samples: int
@@ -157,7 +153,7 @@ class HeldAudio:
         :param max_samples: the most that the piece may hold; the speech is not longer.
         """
         free_end = self.end if next_start is None else (end + next_start) // 2
-        begin = start - min(MARGIN_SAMPLES, start - self._start, max_samples - (end - start))
+        begin = start - min(MARGIN_SAMPLES, start - self.start, max_samples - (end - start))
         return begin, end + min(MARGIN_SAMPLES, free_end - end, max_samples - (end - begin))
 
     def take(
