@@ -29,7 +29,7 @@ from tests.fakes import (
     tiny_model,
 )
 from wavellama import Wav2Vec2LlamaBeamSearchConfig, Wav2Vec2LlamaModel, generate
-from wavellama.batch import AsrBatch, Example, to_asr_batch
+from wavellama.batch import AsrBatch, Example
 from wavellama.decoding.examples import read_examples
 from wavellama.decoding.streaming import StreamDecoder, join_hypotheses
 from wavellama.errors import BatchError, ConfigError
@@ -118,7 +118,7 @@ def test_decoder_inputs_that_do_not_suffice_are_refused() -> None:
         with pytest.raises(ConfigError, match="encoder's frames"):
             generate(model, inputs, config)
     model, batch = golden_model("zero_shot"), golden_case("zero_shot").utterances.batch()
-    examples = to_asr_batch(batch).examples
+    examples = model.read_batch(batch).examples
     assert examples is not None
     prefix = read_examples(model, examples[0])
     with pytest.raises(ConfigError, match="`prefix` is part of"):
