@@ -8,7 +8,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -38,6 +38,13 @@ from wavellama.errors import CheckpointError, ConfigError
 from wavellama.files import file_digest
 
 Weights = dict[str, Tensor]
+
+LARGE: Weights = {
+    "matrix": torch.randn(64, 128),
+    "bias": torch.randn(64),
+    "conv": torch.randn(32, 64, 3),
+}
+"""Weights of which two are large enough to be stored in 8 bits."""
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +376,7 @@ def test_every_weight_is_read_once_and_from_few_mappings(
 
 
 def test_weights_in_eight_bits_become_floats_a_few_at_a_time(
-    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts: list[str] = []
 
@@ -378,12 +385,37 @@ def test_weights_in_eight_bits_become_floats_a_few_at_a_time(
         return read_weight(stored, name)
 
     monkeypatch.setattr("wavellama.checkpoints.reading.read_weight", spy)
-    path = _safetensors(to_eight_bits(weights), tmp_path / "a.safetensors")
+    path = _safetensors(to_eight_bits(LARGE), tmp_path / "a.safetensors")
     for number, (name, weight) in enumerate(reading.iter_weights(path, dict), 1):
         assert (parts[-1], len(parts)) == (name, number)
-        step = float(weights[name].abs().max()) / 254
-        assert_close(weight, weights[name], rtol=0, atol=1.01 * step)
-    assert len(parts) == len(weights)
+        step = float(LARGE[name].abs().max()) / 254
+        assert_close(weight, LARGE[name], rtol=0, atol=1.01 * step)
+    assert len(parts) == len(LARGE)
+
+
+def test_weights_in_eight_bits_are_checked_without_their_numbers(tmp_path: Path) -> None:
+    """All of them as floats would take the memory of the model a second time."""
+    path = _safetensors(to_eight_bits(LARGE), tmp_path / "a.safetensors")
+    checked: list[dict[str, object]] = []
+    read = dict(reading.iter_weights(path, lambda found: checked.append(found) or found))
+    (found,) = checked
+    assert found.keys() == read.keys() == LARGE.keys()
+    for name, weight in found.items():
+        assert isinstance(weight, Tensor)
+        assert (weight.shape, weight.dtype) == (LARGE[name].shape, LARGE[name].dtype)
+        assert weight.is_meta == (name != "bias")
+
+
+def test_converters_may_compute_with_weights_in_eight_bits(tmp_path: Path) -> None:
+    stored = to_eight_bits(LARGE)
+    path = _safetensors(stored, tmp_path / "a.safetensors")
+
+    def negate(found: dict[str, object]) -> dict[str, object]:
+        return {**found, "matrix": -cast("Tensor", found["matrix"])}
+
+    read = dict(reading.iter_weights(path, negate))
+    assert_close(read["matrix"], -cast("Tensor", read_weight(dict(stored), "matrix")))
+    assert_close(read["conv"], read_weight(dict(stored), "conv"))
 
 
 def test_fresh_parts_are_made_and_reported_once(

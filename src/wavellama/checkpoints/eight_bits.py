@@ -8,7 +8,7 @@ computes with the products of both; this form is for files alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 import torch
 from torch import Tensor
@@ -39,6 +39,17 @@ def from_eight_bits(weights: Mapping[str, object]) -> dict[str, object]:
     """Return the weights that stand in 8 bits as float32, without their scales; others as such."""
     scales = {name + _SCALE for name in weights if _find_scale(weights, name) is not None}
     return {name: read_weight(weights, name) for name in weights if name not in scales}
+
+
+def outline(weights: Mapping[str, object]) -> dict[str, object]:
+    """Return what ``from_eight_bits`` does; what stands in 8 bits has names and shapes alone."""
+    light = {
+        part: cast(Tensor, weights[part]).to("meta")
+        for name in weights
+        if _find_scale(weights, name) is not None
+        for part in (name, name + _SCALE)
+    }
+    return from_eight_bits({**weights, **light})
 
 
 def read_weight(weights: Mapping[str, object], name: str) -> object:

@@ -3,8 +3,8 @@
 Opening a file reads its table of contents alone; a weight's bytes are read when they are copied
 into the model. The copied pages of the file would stay counted as this process's memory until the
 mapping goes, so a file is mapped anew for every few weights: loading a model takes the memory of
-the model and a small part of the file's size. Weights in 8 bits become floats twice: all
-of them for the check, before the model takes memory, then a few at a time.
+the model and a small part of the file's size. Weights in 8 bits are checked by their names and
+shapes, and become floats a few at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from wavellama.checkpoints.eight_bits import from_eight_bits, read_weight
+from wavellama.checkpoints.eight_bits import from_eight_bits, outline, read_weight
 from wavellama.checkpoints.interop import describe_kind, unwrap_state_dict
 from wavellama.errors import CheckpointError
 
@@ -88,10 +88,14 @@ def iter_weights(file: Path, convert: Converter) -> Iterator[tuple[str, Tensor]]
         any weight is read.
     :raises CheckpointError: the file cannot be read.
     """
-    source = from_eight_bits(open_checkpoint(file))
+    source = outline(open_checkpoint(file))
     weights = convert(FileWeights(file, source))
-    by_identity = {id(tensor): name for name, tensor in source.items()}
-    origins = {name: by_identity.get(id(weight)) for name, weight in weights.items()}
+    origins = _find_origins(weights, source)
+    if any(not old and cast(Tensor, weights[name]).is_meta for name, old in origins.items()):
+        # The converter computes with numbers that an outline does not have.
+        source = from_eight_bits(open_checkpoint(file))
+        weights = convert(FileWeights(file, source))
+        origins = _find_origins(weights, source)
     sizes = {name: cast(Tensor, weights[name]).nbytes for name, old in origins.items() if old}
     groups = _group(file, sizes)
     yield from [(name, cast(Tensor, weights[name])) for name, old in origins.items() if not old]
@@ -101,6 +105,14 @@ def iter_weights(file: Path, convert: Converter) -> Iterator[tuple[str, Tensor]]
         source = open_checkpoint(file)
         for name in group:
             yield name, cast(Tensor, read_weight(source, str(origins[name])))
+
+
+def _find_origins(
+    weights: Mapping[str, object], source: Mapping[str, object]
+) -> dict[str, str | None]:
+    """Return the name of each weight in its file, or None where it was computed."""
+    by_identity = {id(weight): name for name, weight in source.items()}
+    return {name: by_identity.get(id(weight)) for name, weight in weights.items()}
 
 
 def check_fit(
