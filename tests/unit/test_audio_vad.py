@@ -233,6 +233,23 @@ def test_what_is_cut_is_known_before_speech_ends() -> None:
     assert fed <= 16_000
 
 
+@pytest.mark.parametrize(
+    ("speech", "silence", "is_enough"), [(20, 8, False), (48, 6, True), (66, 2, True)]
+)
+def test_less_silence_ends_a_long_region_that_may_hurry(
+    speech: int, silence: int, is_enough: bool
+) -> None:
+    """All numbers are windows; a region has at most 96, and 10 of silence end any."""
+    found = {}
+    for hurry in (False, True):
+        options = VadOptions(min_silence_ms=320, hurry=hurry)
+        finder = RegionFinder(options, 96 * WINDOW_SAMPLES)
+        fed = [finder.feed(p) for p in [0.9] * speech + [0.1] * silence]
+        found[hurry] = [region for regions in fed for region in regions]
+    assert not found[False]
+    assert [region.end // WINDOW_SAMPLES for region in found[True]] == [speech] * is_enough
+
+
 # Options
 
 

@@ -101,6 +101,15 @@ def test_short_silences_end_nothing_where_longer_ones_are_asked_for() -> None:
     assert counts[0] > counts[1]
 
 
+def test_long_phrases_do_not_wait_until_they_have_to_be_cut() -> None:
+    """The pauses between these lines are shorter than an endpoint."""
+    sonnet = load_audio(MINI / "audio/sonnet.ogg")[: 20 * RATE]
+    updates, _ = run(create_pipeline(), sonnet, 1600, options(chunk_secs=5.0, update_secs=3600.0))
+    delays = [update.time - update.segments[0].end for update in updates if update.segments]
+    assert len(delays) > 4
+    assert max(delays) < 0.8
+
+
 def test_speech_without_silences_is_cut() -> None:
     pipeline = create_pipeline()
     audio = torch.cat([load_audio(file) for file in sorted((MINI / "audio").rglob("*.ogg"))[:8]])

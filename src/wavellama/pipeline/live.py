@@ -192,7 +192,8 @@ class UtteranceListener:
         self._scribe, self._texts = scribe, texts
         silence_ms = round(1000 * options.endpoint_secs)
         self._max_samples = seconds_to_samples(max_secs)
-        self._detector = SpeechDetector(VadOptions(min_silence_ms=silence_ms), self._max_samples)
+        vad = VadOptions(min_silence_ms=silence_ms, hurry=True)
+        self._detector = SpeechDetector(vad, self._max_samples)
         self._normalizer = Normalizer() if options.normalization == "causal" else None
         self._period = seconds_to_samples(options.update_secs)
         self._audio = HeldAudio()

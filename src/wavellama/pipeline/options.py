@@ -164,6 +164,8 @@ class TranscribeOptions:
         high=60.0,
         is_pace=True,
     )
+    """Live: a pause of this length ends an utterance; a shorter one does where it is long."""
+
     in_order: bool = option(True, is_pace=True)
     """Whether transcripts come in the order of the inputs, or as they are completed."""
 
