@@ -23,8 +23,8 @@ from wavellama.checkpoints.eight_bits import from_eight_bits, to_eight_bits
 from wavellama.checkpoints.fetch import local_path
 from wavellama.checkpoints.hub import find_model
 from wavellama.checkpoints.interop import rename_fairseq1
-from wavellama.checkpoints.lora import Adapter, read_adapter
-from wavellama.checkpoints.peft import PeftAdapter, write_peft
+from wavellama.checkpoints.lora import Adapter
+from wavellama.checkpoints.peft import read_adapter, write_peft
 from wavellama.checkpoints.reading import find_checkpoint_file, open_checkpoint
 from wavellama.checkpoints.trained_run import read_run
 from wavellama.checkpoints.transformers_folder import is_transformers_folder
@@ -100,8 +100,7 @@ def _write_adapter(adapter: Adapter, source: Path, target: Path) -> int:
             f"{source} holds an adapter of {adapter.base.name}: `--merge` writes the whole model;"
             " a folder as the target gets the adapter in PEFT's form."
         )
-    base = adapter.base
-    return write_peft(PeftAdapter(base.name, base.sha256, adapter.alpha, adapter.weights), target)
+    return write_peft(adapter, target)
 
 
 def _rename(weights: dict[str, object]) -> dict[str, object]:

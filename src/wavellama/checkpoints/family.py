@@ -57,7 +57,7 @@ from wavellama.checkpoints.interop import (
     convert_ssl_state_dict,
     convert_state_dict,
 )
-from wavellama.checkpoints.lora import read_adapter
+from wavellama.checkpoints.peft import read_adapter
 from wavellama.checkpoints.reading import FileWeights, check_fit, find_checkpoint_file, iter_weights
 from wavellama.errors import CheckpointError
 from wavellama.fairseq2_private import register_or_replace

@@ -211,7 +211,7 @@ def _read_folder(folder: Path) -> ModelSource:
         return ModelSource(read_transformers_folder(folder))
     peft = read_peft(folder)
     if peft is not None:
-        base = find_model(peft.base)
+        base = find_model(peft.base.name)
         card = _drop_checksums(base.card)
         fields = {**card.metadata, "checkpoint": str(folder.resolve())}
         return ModelSource(AssetCard(card.name, fields, card.base), base.run)

@@ -1,4 +1,4 @@
-"""Adapters on disk, and how they become a model: the weights of a base, changed by an adapter."""
+"""How adapters become a model: the weights of a base, changed by an adapter."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from typing import Any, Final
 from fairseq2.assets import AssetCard, AssetStore
 from fairseq2.device import CPU
 from fairseq2.gang import create_fake_gangs
-from fairseq2.model_checkpoint import ModelCheckpointLoader, ModelCheckpointLoadOptions
 from fairseq2.runtime.dependency import get_dependency_resolver
 from torch import Tensor
 
 from wavellama.checkpoints.fetch import CheckpointFetcher, find_sha256
-from wavellama.checkpoints.peft import read_peft
 from wavellama.checkpoints.trained_run import read_run
 from wavellama.errors import CheckpointError
 from wavellama.files import write_text
@@ -132,21 +130,3 @@ def read_note(checkpoints: Path) -> tuple[BaseWeights, dict[str, Any]] | None:
         return None
     note = json.loads(file.read_text("utf-8"))
     return BaseWeights(**note["base"]), note["lora"]
-
-
-def read_adapter(path: Path, loader: ModelCheckpointLoader) -> Adapter | None:
-    """Return the adapter in a folder; None if there is none.
-
-    :param path: the ``model`` folder of a step of a run, or an adapter in PEFT's form.
-    :param loader: fairseq2's, which reads what its trainer saves.
-    :raises CheckpointError: the adapter cannot be read, or is of a kind that is not known here.
-    """
-    peft = read_peft(path)
-    if peft is not None:
-        return Adapter(BaseWeights(peft.base, None, peft.base_sha256), peft.alpha, peft.weights)
-    note = read_note(path.parent.parent) if path.name == "model" else None
-    if note is None:
-        return None
-    base, config = note
-    options = ModelCheckpointLoadOptions(gangs=create_fake_gangs(CPU), mmap=True, restrict=True)
-    return Adapter(base, config["alpha"], dict(loader.lazy_load(path, {}, options)))

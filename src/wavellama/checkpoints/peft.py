@@ -1,17 +1,23 @@
-"""Adapters in the form of the library PEFT: a folder of a configuration and a file of tensors."""
+"""Adapters on disk: in the form of the library PEFT, or in the checkpoints of a run.
+
+PEFT's form is a folder of a configuration and a file of tensors.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fairseq2.device import CPU
+from fairseq2.gang import create_fake_gangs
+from fairseq2.model_checkpoint import ModelCheckpointLoader, ModelCheckpointLoadOptions
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from wavellama.checkpoints.lora import Adapter, BaseWeights, read_note
 from wavellama.errors import CheckpointError
 from wavellama.files import replacing, write_text
 
@@ -30,22 +36,24 @@ _SHA256: Final = "base_sha256"
 """Where among the metadata of the tensors the digest of the base's weights stands."""
 
 
-@dataclass(frozen=True)
-class PeftAdapter:
-    """An adapter as PEFT keeps it, its weights by our names."""
-
-    base: str
-    """The card of the base model, or the folder of a training run."""
-
-    base_sha256: str | None
-    """The digest of the base's weights; None if PEFT wrote the adapter."""
-
-    alpha: float
-    weights: Mapping[str, Tensor]
-
-
-def read_peft(folder: Path) -> PeftAdapter | None:
+def read_adapter(path: Path, loader: ModelCheckpointLoader) -> Adapter | None:
     """Return the adapter in a folder; None if there is none.
+
+    :param path: the ``model`` folder of a step of a run, or an adapter in PEFT's form.
+    :param loader: fairseq2's, which reads what its trainer saves.
+    :raises CheckpointError: the adapter cannot be read, or is of a kind that is not known here.
+    """
+    note = read_note(path.parent.parent) if path.name == "model" else None
+    found = read_peft(path)
+    if found is not None or note is None:
+        return found
+    base, config = note
+    options = ModelCheckpointLoadOptions(gangs=create_fake_gangs(CPU), mmap=True, restrict=True)
+    return Adapter(base, config["alpha"], dict(loader.lazy_load(path, {}, options)))
+
+
+def read_peft(folder: Path) -> Adapter | None:
+    """Return the adapter in a folder of PEFT's form; None if it is none.
 
     :raises CheckpointError: it cannot be read, or is no plain LoRA adapter.
     """
@@ -62,7 +70,8 @@ def read_peft(folder: Path) -> PeftAdapter | None:
         raise CheckpointError(f"{folder / CONFIG_FILE} is no configuration of an adapter.")
     _check_kind(config, folder)
     weights = {_our_name(name): weight for name, weight in found.items()}
-    return PeftAdapter(config["base_model_name_or_path"], digest, config["lora_alpha"], weights)
+    base = BaseWeights(config["base_model_name_or_path"], None, digest)
+    return Adapter(base, config["lora_alpha"], weights)
 
 
 def _check_kind(config: Mapping[str, Any], folder: Path) -> None:
@@ -79,7 +88,7 @@ def _check_kind(config: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def write_peft(adapter: PeftAdapter, folder: Path) -> int:
+def write_peft(adapter: Adapter, folder: Path) -> int:
     """Write an adapter, and return of how many tensors; a masker is left out.
 
     The folder appears when it is complete. PEFT counts adapted projections, which are none of
@@ -89,8 +98,8 @@ def write_peft(adapter: PeftAdapter, folder: Path) -> int:
     """
     weights = {n: w.contiguous() for n, w in adapter.weights.items() if not n.startswith("masker.")}
     metadata = {"format": "pt"}
-    if adapter.base_sha256 is not None:
-        metadata[_SHA256] = adapter.base_sha256
+    if adapter.base.sha256 is not None:
+        metadata[_SHA256] = adapter.base.sha256
     try:
         with replacing(folder) as part:
             part.mkdir()
@@ -104,12 +113,12 @@ def write_peft(adapter: PeftAdapter, folder: Path) -> int:
     return len(weights)
 
 
-def _describe(adapter: PeftAdapter, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def _describe(adapter: Adapter, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     adapted = [name.removesuffix(".lora_A") for name in weights if name.endswith(".lora_A")]
     others = [name for name in weights if not name.endswith(tuple(_NAMES))]
     return {
         "peft_type": "LORA",
-        "base_model_name_or_path": adapter.base,
+        "base_model_name_or_path": adapter.base.name,
         "inference_mode": True,
         "r": len(weights[f"{adapted[0]}.lora_A"]),
         "lora_alpha": adapter.alpha,
