@@ -16,7 +16,7 @@ import wavellama
 from tests.fakes import arch_config, tiny_model
 from tests.tones import CONVOLUTIONS, FILTER_BANKS, TOKENIZER, SpokenWord, hearing_model, speak
 from wavellama.alignment import emissions
-from wavellama.alignment.aligner import Aligner, WordTime, align, fill_gaps
+from wavellama.alignment.aligner import Aligner, align, fill_gaps
 from wavellama.alignment.emissions import CtcEmitter
 from wavellama.data.words import AlignedWord
 from wavellama.errors import AlignmentError, AudioError, ConfigError, UnknownLanguageError
@@ -244,7 +244,7 @@ def test_windows_shorter_than_their_margins_are_refused() -> None:
 def test_words_without_a_time_share_the_gap(
     times: list[tuple[float, float] | None], expected: list[tuple[float, float]]
 ) -> None:
-    known = [None if time is None else WordTime(*time, 0.5) for time in times]
+    known = ["a" if time is None else AlignedWord("a", *time, 0.5) for time in times]
     filled = fill_gaps(known, 10.0)
     assert [(time.start, time.end) for time in filled] == expected
     scores = [0.0 if time is None else 0.5 for time in times]

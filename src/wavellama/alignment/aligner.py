@@ -6,7 +6,6 @@ Shapes: T samples, S frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from fairseq2.data.tokenizers import Tokenizer
 from torch import Tensor
@@ -77,15 +76,16 @@ class Aligner:
         tokens = [column_of[token] for token in spelling.tokens]
         spans = align_tokens(heard.log_probs, tokens, heard.best)
         duration = samples_to_seconds(len(waveform))
-        times = fill_gaps([self._locate(p, spans, duration) for p in spelling.words], duration)
-        return [AlignedWord(word.text, *time) for word, time in zip(words, times, strict=True)]
+        pairs = zip(words, spelling.words, strict=True)
+        found = [self._locate(word.text, places, spans, duration) for word, places in pairs]
+        return fill_gaps(found, duration)
 
     def _locate(
-        self, places: tuple[Place, Place] | None, spans: Sequence[Span], duration: float
-    ) -> WordTime | None:
-        """Return the time of a word within the audio, and the mean probability of its frames."""
+        self, text: str, places: tuple[Place, Place] | None, spans: Sequence[Span], duration: float
+    ) -> AlignedWord | str:
+        """Return a word with its time within the audio; its text alone where that is not known."""
         if places is None:
-            return None
+            return text
         first, last = places[0].token_idx, places[1].token_idx
         start, end = (
             min(max(self._emitter.grid.seconds(_frame(place, spans)), 0.0), duration)
@@ -93,32 +93,23 @@ class Aligner:
         )
         frames = [(span.end - span.start, span.score) for span in spans[first : last + 1]]
         mean = sum(count * score for count, score in frames) / sum(count for count, _ in frames)
-        return WordTime(start, end, mean)
+        return AlignedWord(text, start, end, mean)
 
 
-class WordTime(NamedTuple):
-    """When a word is spoken, in seconds, and how probable that is."""
-
-    start: float
-    end: float
-    score: float
-
-
-def fill_gaps(times: Sequence[WordTime | None], duration: float) -> list[WordTime]:
-    """Give words without a time the gap between their neighbours, in equal parts, and score 0.
+def fill_gaps(words: Sequence[AlignedWord | str], duration: float) -> list[AlignedWord]:
+    """Give texts without a time the gap between their neighbours, in equal parts, and score 0.
 
     :param duration: where the gap after the last word ends.
     """
-    filled: list[WordTime] = []
-    for i, time in enumerate(times):
-        if time is not None:
-            filled.append(time)
+    filled: list[AlignedWord] = []
+    for i, word in enumerate(words):
+        if isinstance(word, AlignedWord):
+            filled.append(word)
             continue
-        after = next((k for k in range(i, len(times)) if times[k] is not None), len(times))
-        following = times[after] if after < len(times) else None
-        limit = duration if following is None else following.start
+        starts = ((k, w.start) for k, w in enumerate(words) if k > i and isinstance(w, AlignedWord))
+        after, limit = next(starts, (len(words), duration))
         start = filled[-1].end if filled else 0.0
-        filled.append(WordTime(start, start + (limit - start) / (after - i), 0.0))
+        filled.append(AlignedWord(word, start, start + (limit - start) / (after - i), 0.0))
     return filled
 
 
