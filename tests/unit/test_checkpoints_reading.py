@@ -397,7 +397,12 @@ def test_weights_in_eight_bits_are_checked_without_their_numbers(tmp_path: Path)
     """All of them as floats would take the memory of the model a second time."""
     path = _safetensors(to_eight_bits(LARGE), tmp_path / "a.safetensors")
     checked: list[dict[str, object]] = []
-    read = dict(reading.iter_weights(path, lambda found: checked.append(found) or found))
+
+    def note(weights: dict[str, object]) -> dict[str, object]:
+        checked.append(weights)
+        return weights
+
+    read = dict(reading.iter_weights(path, note))
     (found,) = checked
     assert found.keys() == read.keys() == LARGE.keys()
     for name, weight in found.items():
