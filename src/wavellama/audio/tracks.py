@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import av
 
@@ -16,6 +17,8 @@ from wavellama.errors import AudioError, OptionError
 Track: TypeAlias = "av.AudioStream"
 
 _log = logging.getLogger(__name__)
+
+_NUMBER: Final = re.compile(r"\s*[+-]?\d{1,18}\s*")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Selection:
         """:raises OptionError: one is no number above 0 (digits are), no language, no ``mix``."""
         for name, other in (("audio_track", "a language"), ("channel", "'mix'")):
             value = getattr(self, name)
-            if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+            if isinstance(value, str) and _NUMBER.fullmatch(value):
                 value = int(value)
                 object.__setattr__(self, name, value)
             if not _is_number(value) and not _is_word(name, value):

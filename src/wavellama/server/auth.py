@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 from collections.abc import Iterable, Iterator
 from typing import Final, final
@@ -76,5 +75,5 @@ def _raw(header: str) -> bytes:
 def _password(value: str) -> bytes:
     try:
         return base64.b64decode(value).partition(b":")[2]
-    except binascii.Error:
+    except ValueError:  # no ASCII, or no base64
         return b""

@@ -13,6 +13,9 @@ from wavellama.server.scheduler import ClientGoneError
 RETRY_SECS: Final = 2
 """When somebody who was turned away may ask again."""
 
+MAX_CHARS: Final = 2_000
+"""How much is told of an error, which may repeat what a client sent."""
+
 NAMES: Final = {"lang": "language", "hotwords": "keywords"}
 """What OpenAI's clients call our options."""
 
@@ -35,7 +38,7 @@ class ApiError(Exception):
     @property
     def record(self) -> dict[str, Any]:
         """The envelope."""
-        fields = {"message": self.message, "type": self.kind, "param": self.param}
+        fields = {"message": self.message[:MAX_CHARS], "type": self.kind, "param": self.param}
         return {"error": {**fields, "code": self.code}}
 
     @property

@@ -107,7 +107,7 @@ def _split(text: str) -> Sequence[str]:
     if text.lstrip().startswith("["):
         try:
             return [str(item) for item in json.loads(text)]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             pass  # no JSON after all
     return text.split(",")
 
@@ -224,7 +224,7 @@ def _cuts_in_silences(fields: Fields) -> bool:
     if strategy and strategy.startswith("{"):
         try:
             record: Mapping[str, Any] = json.loads(strategy)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = {}
         kind = str(record.get("type"))
     elif strategy not in (None, "auto"):

@@ -22,6 +22,9 @@ NOT_A_CLIENTS: Final = frozenset(
 MAX_BEAMS: Final = 16
 """The most beams that a client may ask for; each takes its share of everybody's time."""
 
+MAX_CHARS: Final = 1_000
+"""How long a text may be that is one value, such as a language."""
+
 MAX_LIST_CHARS: Final = 20_000
 """How long the texts of a list may be together, such as keywords; all languages fit."""
 
@@ -64,11 +67,10 @@ def to_options(given: Mapping[str, str | tuple[str, ...] | None]) -> TranscribeO
 
 def _to_value(name: str, value: str | tuple[str, ...]) -> object:
     """Return what an option is."""
-    if isinstance(value, str):
-        return _convert(name, value, OWN[name].types[0])
-    if sum(map(len, value)) > MAX_LIST_CHARS:
-        raise ConfigError(f"`{name}` may have {MAX_LIST_CHARS} characters at most.")
-    return value
+    most = MAX_CHARS if isinstance(value, str) else MAX_LIST_CHARS
+    if sum(map(len, value)) > most:
+        raise ConfigError(f"`{name}` may have {most} characters at most.")
+    return _convert(name, value, OWN[name].types[0]) if isinstance(value, str) else value
 
 
 def _to_bool(text: str) -> bool:

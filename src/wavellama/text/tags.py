@@ -144,7 +144,7 @@ def find_by_name(name: str) -> Tag | None:
     """Return the language of a name in any language, such as ``Farsi`` or ``Deutsch``."""
     try:
         return parse_tag(langcodes.find(name).to_tag())
-    except LookupError:
+    except (LookupError, UnicodeDecodeError):  # the latter of names with a NUL
         return None
 
 

@@ -30,6 +30,9 @@ TRY_LATER: Final = 1013
 STALLED_SECS: Final = 30.0
 """How long a client may not read before its session ends."""
 
+MAX_DIGITS: Final = 9
+"""How long a number may be in an address."""
+
 BETA_SUBPROTOCOL: Final = "openai-beta.realtime-v1"
 
 _log = logging.getLogger(__name__)
@@ -107,7 +110,8 @@ def _read_rate(websocket: WebSocket, state: ServerState) -> int:
     :raises ApiError: it is none.
     """
     text = websocket.query_params.get("rate", str(state.config.realtime_rate))
-    if not text.isdecimal() or not TELEPHONE_RATE <= int(text) <= MAX_RATE:
+    is_number = text.isdecimal() and len(text) < MAX_DIGITS
+    if not is_number or not TELEPHONE_RATE <= int(text) <= MAX_RATE:
         raise invalid("rate", f"`rate` must be a number of at least {TELEPHONE_RATE}.")
     return int(text)
 
