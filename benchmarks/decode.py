@@ -273,10 +273,10 @@ def create_rows(
 
 def print_table(rows: Mapping[str, Mapping[str, float | None]]) -> None:
     names = list(rows["ours"])
-    print(f"{'':10}" + "".join(f"{name:>16}" for name in names))
+    print(f"{'':16}" + "".join(f"{name:>16}" for name in names))
     for contender, row in rows.items():
         cells = ["-" if (value := row[name]) is None else f"{value:.4g}" for name in names]
-        print(f"{contender:10}" + "".join(f"{cell:>16}" for cell in cells))
+        print(f"{contender:16}" + "".join(f"{cell:>16}" for cell in cells))
 
 
 def main() -> None:

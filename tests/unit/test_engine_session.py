@@ -22,6 +22,7 @@ from tests.fakes import arch_config, create_model
 from wavellama import Wav2Vec2LlamaModel
 from wavellama.decoding.engine_view import find_engine
 from wavellama.engine import Engine, EngineStepDecoder, EngineVerifier, KeyValueCache
+from wavellama.engine import decoder as decoder_module
 from wavellama.engine.cache import BUCKET
 from wavellama.search.greedy import GreedySearch
 from wavellama.search.stopping import RepetitionGuard
@@ -64,6 +65,23 @@ def count_flops(decoder: EngineStepDecoder, num_hyps: int) -> int:
     flops: int = counter.get_total_flops()
     assert flops > 0
     return flops
+
+
+@pytest.mark.parametrize("num_groups", [1, 2])
+@pytest.mark.parametrize("prefix_len", [None, 150])
+def test_prompts_attend_in_blocks_as_at_once(
+    num_groups: int, prefix_len: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other devices than the CPU leave attention within prompts to torch."""
+    config = {"num_attn_heads": 2, "num_key_value_heads": num_groups, "max_seq_len": 512}
+    model = create_model(arch_config("tiny", {"llama_config": config}), seed=1).eval()
+    engine, prompts = engine_of(model), create_prompts(model, 300, 128, 3)
+    prefix = prefix_len and engine.read_prefix(create_prompts(model, prefix_len)[0])
+    cache, log_probs = engine.prefill(prompts, prefix or None)
+    monkeypatch.setattr(decoder_module, "_IN_BLOCKS", set())
+    expected_cache, expected = engine.prefill(prompts, prefix or None)
+    torch.testing.assert_close(log_probs, expected)
+    torch.testing.assert_close(cache.keys[-1], expected_cache.keys[-1])
 
 
 @pytest.mark.parametrize("num_hyps", [1, 5])

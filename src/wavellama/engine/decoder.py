@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from itertools import accumulate
-from typing import NamedTuple, ParamSpec, TypeVar, final
+from typing import Final, NamedTuple, ParamSpec, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -25,6 +25,14 @@ from wavellama.engine.weights import DecoderWeights, LayerWeights
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+
+_IN_BLOCKS: Final = {"cpu"}
+"""Devices on which attention within prompts is as in steps; on a CPU that is 1.7 times (float32) or
+3.5 times (bfloat16) as fast as torch's own for heads of the published width."""
+
+_BLOCK: Final = 128
+"""Positions of a prompt that attend at a time: few, as they see nothing behind the last of them."""
 
 
 def _without_autocast(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -203,7 +211,8 @@ class Engine:
         shape = reading.positions.shape
         query, key, value = (part.view(*shape, -1, self._head_dim) for part in parts)
         reading.cache.write(layer, reading.places, key, value)
-        return self._attend(reading.cache, layer, query, bias).flatten(0, 1)
+        keys, values = reading.cache.keys[layer], reading.cache.values[layer]
+        return self._attend(keys, values, query, bias).flatten(0, 1)
 
     def _project(self, layer: _Layer, seqs: Tensor, angles: Tensor) -> tuple[Tensor, ...]:
         """Return rotated queries (B, H, D), rotated keys and values (B, G, D)."""
@@ -227,19 +236,39 @@ class Engine:
         :param cached: the row's keys and values, of which the first ``offset`` are there already.
             *Shape of each:* (G, C, D).
         """
-        query, *parts = (part.transpose(0, 1) for part in parts)  # (H, S_n, D)
-        end = offset + query.size(1)
-        for cache, part in zip(cached, parts, strict=True):
-            cache[:, offset:end] = part
-        keys, values = parts if offset == 0 else [cache[:, :end] for cache in cached]
+        query, *new = parts
+        end = offset + len(query)
+        for cache, part in zip(cached, new, strict=True):
+            cache[:, offset:end] = part.transpose(0, 1)
+        keys, values = (cache[None, :, :end] for cache in cached)
+        if query.device.type in _IN_BLOCKS:
+            return self._attend_in_blocks(keys, values, query, offset)
         mask = None
         if offset > 0:
-            mask = torch.ones(query.size(1), end, dtype=torch.bool, device=query.device)
+            mask = torch.ones(len(query), end, dtype=torch.bool, device=query.device)
             mask = mask.tril(offset)
         attended = scaled_dot_product_attention(
-            query[None], keys[None], values[None], mask, is_causal=mask is None, enable_gqa=True
+            query.transpose(0, 1)[None],
+            *(keys, values, mask),
+            is_causal=mask is None,
+            enable_gqa=True,
         )
         return attended[0].transpose(0, 1).flatten(1)
+
+    def _attend_in_blocks(self, keys: Tensor, values: Tensor, query: Tensor, offset: int) -> Tensor:
+        r"""Do what a step does, for some positions of a prompt at a time. (S_n, H D).
+
+        :param keys: *Shape, as that of* ``values``\ *:* (1, G, C, D).
+        :param query: *Shape:* (S_n, H, D).
+        """
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        attended, end = [], offset
+        for block in torch.split(query, _BLOCK):
+            begin, end = end, end + len(block)
+            bias = torch.full((len(block), end), -math.inf, dtype=dtype, device=query.device)
+            bias = bias.triu(begin + 1)[:, None]  # (K, 1, C)
+            attended.append(self._attend(keys[:, :, :end], values[:, :, :end], block[None], bias))
+        return torch.cat(attended, 1)[0]
 
     def _create_bias(self, cache: KeyValueCache) -> Tensor:
         """Return what to add to the scores of attention. (N, 1, K, 1, C)."""
@@ -247,17 +276,18 @@ class Engine:
         visible = cache.visible[:, None, :, None]
         return torch.zeros((), dtype=dtype, device=visible.device).where(visible, -math.inf)
 
-    def _attend(self, cache: KeyValueCache, layer: int, query: Tensor, bias: Tensor) -> Tensor:
-        """Attend to a row's cache with the queries of all its hypotheses at once.
+    def _attend(self, keys: Tensor, values: Tensor, query: Tensor, bias: Tensor) -> Tensor:
+        r"""Attend to a row's cache with the queries of all its hypotheses at once.
 
+        :param keys: *Shape, as that of* ``values``\ *:* (N, G, C, D).
         :param query: *Shape:* (N, K, H, D).
-        :param bias: *Shape:* (N, 1, K, 1, C).
+        :param bias: *Shape:* (N, 1, K, 1, C), or what can be broadcast to it.
         :returns: *Shape:* (N, K, H D).
         """
         num_rows, num_hyps, _, head_dim = query.shape
         grouped = query.view(num_rows, num_hyps, self._num_kv_heads, -1, head_dim)
         queries = grouped.transpose(1, 2)  # (N, G, K, H / G, D)
-        keys, values = (caches[layer].flatten(0, 1) for caches in (cache.keys, cache.values))
+        keys, values = keys.flatten(0, 1), values.flatten(0, 1)
         scaled = (queries * head_dim**-0.5).reshape(len(keys), -1, head_dim)  # (N G, K H / G, D)
         scores = torch.bmm(scaled, keys.transpose(1, 2)).view(*queries.shape[:4], -1)
         shares = (scores.to(bias.dtype) + bias).softmax(-1).to(query.dtype)
