@@ -30,6 +30,7 @@ from torch.optim import AdamW, Optimizer
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from wavellama.checkpoints.hub import load_model
+from wavellama.model.cpu_training import speed_up
 from wavellama.model.lora import LoraConfig, add_adapters
 from wavellama.model.loss import Objective, TrainingLoss
 from wavellama.model.model import Wav2Vec2LlamaModel
@@ -64,6 +65,8 @@ def prepare(name: str, way: Way, device: str = "cpu") -> Wav2Vec2LlamaModel:
     model = cast("Wav2Vec2LlamaModel", load_model(name, device=device, dtype=way.dtype))
     if way.lora is not None:
         add_adapters(model, way.lora)
+    if device == "cpu":
+        speed_up(model.encoder)
     return model
 
 

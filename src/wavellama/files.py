@@ -20,6 +20,9 @@ ODD_NAMES: Final = "surrogateescape"
 _CANNOT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP})
 """The errors of file systems that know no such thing as a folder to be written."""
 
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The errors of a full disk, which name no file."""
+
 _END: Final = 1 << 16
 """Bytes at each end of a file that its fingerprint is made of."""
 
@@ -30,7 +33,8 @@ _log = logging.getLogger(__name__)
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that takes its place when the block succeeds.
 
-    It may become a file or a folder. What a failed block has written is removed.
+    It may become a file or a folder. What a failed block has written is removed; an error says
+    which path the full disk had no room for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own on all machines that share the folder, and short: names have a limit.
@@ -38,6 +42,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.replace(path)
+    except OSError as ex:
+        if ex.errno in _FULL and ex.filename is None:
+            ex.filename = str(path)
+        raise
     finally:
         if part.is_dir():
             shutil.rmtree(part)

@@ -17,7 +17,9 @@ from typing import Final
 import pytest
 import torch
 
+from tests.e2e.forked import run_forked
 from tests.e2e.runs import metrics, start_cli, weights
+from tests.e2e.test_transcribe import MINI
 
 NUM_STEPS: Final = 60
 
@@ -32,7 +34,7 @@ model:
       encoder_config: {{model_dim: 32, ffn_inner_dim: 64, num_encoder_layers: 2, dropout_p: 0.1,
                         attn_dropout_p: 0.1, layer_drop_p: 0.2}}
     llama_config: {{model_dim: 32, vocab_size: 72, num_layers: 1, ffn_inner_dim: 64}}
-dataset: {{name: mini_speech, max_audio_secs: 1.6, batch_audio_secs: 16}}
+dataset: {{path: DATA, max_audio_secs: 1.6, batch_audio_secs: 16}}
 tokenizer: {{name: mini_tokenizer}}
 objective: {{ctc_weight: 0.3, token_noise_p: 0.2}}
 augment:
@@ -134,9 +136,10 @@ def draw_moments(draw: random.Random, start_secs: float) -> list[Moment]:
 
 
 @pytest.mark.slow
-def test_ten_kills_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["manifest", "parquet"])
+def test_ten_kills_change_nothing(form: str, tmp_path: Path) -> None:
     recipe, whole, killed = tmp_path / "recipe.yaml", tmp_path / "whole", tmp_path / "killed"
-    recipe.write_text(RECIPE)
+    recipe.write_text(RECIPE.replace("DATA", str(MINI if form == "manifest" else pack(tmp_path))))
     began = time.monotonic()
     run = Run(recipe, whole)
     run.wait_for(Moment("step", 1, delay=0.0))
@@ -151,6 +154,14 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
 
     assert_same_weights(weights(whole, NUM_STEPS), weights(killed, NUM_STEPS))
     assert_same_steps(whole, killed)
+
+
+def pack(folder: Path) -> Path:
+    """Return a folder with the same data in parquet files."""
+    packed = folder / "packed"
+    result = run_forked("data", "pack", MINI, "--out", packed)
+    assert result.returncode == 0, result.stderr
+    return packed
 
 
 def assert_same_weights(expected: dict[str, torch.Tensor], actual: dict[str, torch.Tensor]) -> None:

@@ -15,6 +15,7 @@ from tests.unit.test_archive_leases import leave
 from wavellama.archive.job import ArchiveJob, Pace, create_job
 from wavellama.archive.leases import Leases
 from wavellama.archive.worker import MAX_LOST, work
+from wavellama.checkpoints.hub import find_absolute_name
 from wavellama.errors import AudioError, ConfigError
 from wavellama.files import write_text
 from wavellama.transcript.types import Segment, Transcript
@@ -150,3 +151,17 @@ def test_a_list_may_name_files_whose_names_are_no_utf_8(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     (shard,) = (job := ArchiveJob(tmp_path / "job")).shards
     assert [entry.path for entry in job.read(shard)] == ["/caf\udce9.wav"]
+
+
+def test_a_run_in_the_working_folder_is_found_from_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``create --model run`` kept ``run``, which no worker that was started elsewhere knew."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "wavellama_small").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    assert find_absolute_name("run") == str(tmp_path / "run")
+    assert find_absolute_name("./wavellama_small") == str(tmp_path / "wavellama_small")
+    assert find_absolute_name("wavellama_small") == "wavellama_small"  # the card goes first
+    assert find_absolute_name("no_such_model") == "no_such_model"

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,11 @@ def test_a_file_system_without_locks_is_told(
     with caplog.at_level(logging.WARNING), (tmp_path / "file").open("a") as file:
         lock(file)
     assert f"{tmp_path / 'file'} cannot be locked" in caplog.text
+
+
+def test_an_error_of_a_full_disk_says_what_it_had_no_room_for(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '.*/part\.jsonl'"):
+        with replacing(tmp_path / "part.jsonl") as part, part.open("x"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert not [*tmp_path.iterdir()]

@@ -196,14 +196,29 @@ def find_model(name: AssetCard | Path | str) -> ModelSource:
         name = f"{name}{os.sep}"
     if not name.strip():
         raise ConfigError("The model's name is empty; name a card, or a training run's directory.")
-    store = get_asset_store()
-    card = store.maybe_retrieve_card(name)
-    if card is not None and card.has_field("model_family"):
+    card = _find_card(name)
+    if card is not None:
         return ModelSource(card)
-    folder = Path(os.path.expanduser(name))
-    if os.sep in name or folder.is_dir():
-        return _read_folder(folder)
-    raise UnknownNameError("model card", name, {n.rstrip("@") for n in store.asset_names} - {name})
+    if _is_folder(name):
+        return _read_folder(Path(os.path.expanduser(name)))
+    names = get_asset_store().asset_names
+    raise UnknownNameError("model card", name, {n.rstrip("@") for n in names} - {name})
+
+
+def find_absolute_name(name: str) -> str:
+    """Return the name by which ``find_model`` finds the same model from any directory."""
+    if _find_card(name) is None and _is_folder(name):
+        return os.path.abspath(os.path.expanduser(name))
+    return name
+
+
+def _find_card(name: str) -> AssetCard | None:
+    card = get_asset_store().maybe_retrieve_card(name)
+    return card if card is not None and card.has_field("model_family") else None
+
+
+def _is_folder(name: str) -> bool:
+    return os.sep in name or os.path.isdir(os.path.expanduser(name))
 
 
 def _read_folder(folder: Path) -> ModelSource:

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from wavellama.archive.worker import Transcribe
     from wavellama.transcript.types import Transcript
 
-_FILES: Final = ("examples", "lm", "aligner", "draft_model", "model")
-"""Options that may be paths, which mean the same wherever a worker is started."""
+_FILES: Final = {"examples", "lm"}
+"""Options that are paths, which mean the same wherever a worker is started."""
+
+_MODELS: Final = {"aligner", "draft_model", "model"}
+"""Options that are names of models, which may be paths, too."""
 
 _UNSAID: Final = {"lang": None, "languages": None, "dtype": None, "examples": None}
 """What is read of the options, whether anything was said or not."""
@@ -133,6 +136,7 @@ def create(args: argparse.Namespace) -> int:
 
 def _portable(args: argparse.Namespace) -> dict[str, Any]:
     """Return what the options say, as JSON holds it and as it holds in any working folder."""
+    from wavellama.checkpoints.hub import find_absolute_name
     from wavellama.options import declared
     from wavellama.pipeline.options import TranscribeOptions
 
@@ -140,9 +144,9 @@ def _portable(args: argparse.Namespace) -> dict[str, Any]:
     said = {name: getattr(args, name, None) for name in names}
     given = {name: value for name, value in said.items() if value is not None}
     for name in given.keys() & _FILES:
-        path = os.path.expanduser(given[name])
-        is_card = name not in ("examples", "lm") and os.sep not in path
-        given[name] = path if is_card else os.path.abspath(path)
+        given[name] = os.path.abspath(os.path.expanduser(given[name]))
+    for name in given.keys() & _MODELS:
+        given[name] = find_absolute_name(given[name])
     return given
 
 

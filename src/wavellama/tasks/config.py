@@ -247,7 +247,7 @@ class TrainConfig(Checked):
         default_factory=lambda: TrainerSection(mixed_precision=MixedPrecisionConfig(mode="off"))
     )
     optimizer: OptimizerSection = field(
-        default_factory=lambda: OptimizerSection(config=AdamWConfig(lr=1e-3))
+        default_factory=lambda: OptimizerSection(config=AdamWConfig(lr=1e-3, impl="fused"))
     )
     lr_scheduler: LRSchedulerSection = field(default_factory=lambda: LRSchedulerSection())
     regime: RegimeSection = field(

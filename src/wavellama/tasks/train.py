@@ -21,6 +21,7 @@ from wavellama.data.dataset import AsrDataset
 from wavellama.data.facts import facts_of
 from wavellama.errors import ConfigError
 from wavellama.fairseq2_private import register_or_replace, set_early_stopper
+from wavellama.model.cpu_training import speed_up
 from wavellama.tasks.adapters import adapt
 from wavellama.tasks.config import FreezeSection, TrainConfig
 from wavellama.tasks.curves import CurveRecorder
@@ -80,6 +81,9 @@ class AsrTraining(Recipe):
         adapter.reseed(config.common.seed)
         set_masker(context, model, config.masker)
         set_spectral_augment(model, config.augment.spectral)
+        if context.gangs.device.type == "cpu":
+            for part in ("encoder_frontend", "encoder"):
+                speed_up(model.get_submodule(part))
         return model
 
     @override
