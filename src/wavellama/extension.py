@@ -86,9 +86,11 @@ def _register_datasets(container: DependencyContainer) -> None:
 def _register_components(container: DependencyContainer) -> None:
     from fairseq2.generation import Seq2SeqGenerator
     from fairseq2.recipe.component import register_component
+    from torch.optim import Optimizer
 
     from wavellama.decoding.component import BEAM_GENERATOR, create_generator
     from wavellama.model import masking
+    from wavellama.model.adamw_8bit import ADAMW_8BIT, AdamW8BitConfig, create_adamw_8bit
     from wavellama.model.search_config import Wav2Vec2LlamaBeamSearchConfig
 
     register_component(
@@ -99,6 +101,7 @@ def _register_components(container: DependencyContainer) -> None:
     register_component(container, kind, *standard, masking.standard_masker_factory)
     none = (masking.NO_MASKER, masking.NoMaskerConfig)
     register_component(container, kind, *none, masking.no_masker_factory)
+    register_component(container, Optimizer, ADAMW_8BIT, AdamW8BitConfig, create_adamw_8bit)
 
 
 def _register_metrics(container: DependencyContainer) -> None:

@@ -21,8 +21,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.e2e.forked import run_forked_world
+from tests.e2e.forked import run_forked, run_forked_world
 from tests.e2e.runs import metrics, weights
+from tests.e2e.test_transcribe import MINI
 
 NUM_STEPS: Final = 9
 """An epoch, and more."""
@@ -73,7 +74,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(folder: Path, output_dir: Path, overrides: tuple[str, ...], num_steps: int) -> None:
+def train(
+    folder: Path,
+    output_dir: Path,
+    overrides: tuple[str, ...],
+    num_steps: int,
+    dataset: tuple[str, ...] = (),
+) -> None:
     """Begin a run, or go on with it, up to a step: on one process or on two."""
     result = run_forked_world(
         *(
@@ -86,7 +93,7 @@ def train(folder: Path, output_dir: Path, overrides: tuple[str, ...], num_steps:
             output_dir,
             "--no-rich",
         ),
-        *("--config", *overrides, f"regime.num_steps={num_steps}"),
+        *("--config", *overrides, f"regime.num_steps={num_steps}", *dataset),
         cwd=folder,
     )
     assert result.returncode == 0, result.stderr[-3000:]
@@ -118,6 +125,18 @@ def test_a_run_goes_on_in_any_world(
     assert_same_steps(folder / "one", tmp_path)
     expected = weights(folder / "one", NUM_STEPS)
     assert largest_difference(expected, weights(tmp_path, NUM_STEPS)) < TOLERANCE
+
+
+def test_parquet_files_go_on_in_any_world(folder: Path, tmp_path: Path) -> None:
+    packed = run_forked("data", "pack", MINI, "--out", tmp_path / "packed")
+    assert packed.returncode == 0, packed.stderr
+    dataset = ("del:dataset.name", f"dataset.path={tmp_path / 'packed'}")
+    train(folder, tmp_path / "one", ONE, NUM_STEPS, dataset)
+    for num_steps, overrides in ((3, ONE), (6, DDP), (NUM_STEPS, ONE)):
+        train(folder, tmp_path / "changing", overrides, num_steps, dataset)
+    assert_same_steps(tmp_path / "one", tmp_path / "changing")
+    expected, actual = (weights(tmp_path / run, NUM_STEPS) for run in ("one", "changing"))
+    assert largest_difference(expected, actual) < TOLERANCE
 
 
 def assert_same_steps(one: Path, two: Path) -> None:

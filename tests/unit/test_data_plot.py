@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from wavellama.data.plot import plot_dataset
+from wavellama.data.mixing import Betas, Mixture
+from wavellama.data.plot import plot_dataset, plot_shares
 from wavellama.data.utterance import Utterance
 
 
@@ -51,3 +52,19 @@ def test_each_language_has_a_row_that_counts_all_its_utterances(
         assert row[0].lines[0].get_xdata()[0] == np.median(values)
     width, height = figure.get_size_inches()
     assert width > 2 * height > 2, "rows are flat, and have room"
+
+
+def test_a_mixture_is_drawn_beside_its_formula(drawn: list[Figure], tmp_path: Path) -> None:
+    rows = [*_utterances("deu_Latn", [1.0] * 30), *_utterances("eng_Latn", [1.0] * 10)]
+
+    plot_shares(Mixture(rows, Betas(language=0.0)), tmp_path / "mixture.png")
+
+    (axis,) = drawn[0].axes
+    bars: Any = axis.patches
+    assert [bar.get_width() for bar in bars] == [50.0, 50.0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "(none) eng_Latn",
+        "(none) deu_Latn",
+    ]
+    assert axis.lines[0].get_xdata() == pytest.approx([50.0, 50.0])
+    assert (tmp_path / "mixture.png").stat().st_size > 1000

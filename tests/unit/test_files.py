@@ -90,8 +90,8 @@ def test_a_file_system_without_locks_is_told(
 
 
 def test_an_error_of_a_full_disk_says_what_it_had_no_room_for(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"No space left on device: '.*/part\.jsonl'"):
-        with replacing(tmp_path / "part.jsonl") as part, part.open("x"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    full = pytest.raises(OSError, match=r"No space left on device: '.*/part\.jsonl'")
+    with full, replacing(tmp_path / "part.jsonl") as part, part.open("x"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     assert not [*tmp_path.iterdir()]

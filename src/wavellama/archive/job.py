@@ -21,6 +21,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Final, final
 
+from wavellama.archive.addresses import as_source
 from wavellama.archive.leases import Leases
 from wavellama.audio.stream import probe_duration
 from wavellama.errors import AudioError, ConfigError
@@ -44,6 +45,7 @@ class Entry:
     """Its place among all files."""
 
     path: str
+    """Its path, or its address."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def create_job(
     if not paths:
         raise ConfigError("There are no files to transcribe.")
     with ThreadPoolExecutor(_PROBES) as pool:
-        secs = [known or _UNKNOWN_SECS for known in pool.map(probe_duration, map(Path, paths))]
+        secs = [known or _UNKNOWN_SECS for known in pool.map(probe_duration, map(as_source, paths))]
     dealt = _deal(secs, ceil(sum(secs) / pace.shard_secs))
     shards = [
         Shard(_name(number), len(indices), round(sum(secs[i] for i in indices), 1))

@@ -6,16 +6,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from wavellama.archive.addresses import RemoteFile, as_source
 from wavellama.archive.job import ArchiveJob, Entry, Shard
+from wavellama.audio.load import describe
 from wavellama.errors import AudioError, TranscriptionError
 from wavellama.transcript.options import WriterOptions
 from wavellama.transcript.records import write_json
 from wavellama.transcript.types import Transcript
 
-Transcribe: TypeAlias = Callable[[Sequence[Path]], Iterator[Transcript]]
-"""Yields transcripts as they are completed, then raises for files that have none."""
+Transcribe: TypeAlias = Callable[[Sequence[Any]], Iterator[Transcript]]
+"""Yields transcripts of paths and files as they are completed, then raises for what has none."""
 
 MAX_LOST: Final = 5
 """How many workers a shard may cost before it is given up: one of its files may end them."""
@@ -76,7 +78,7 @@ def transcribe_shard(
     lines: dict[int, str] = {}
     failures: dict[int, AudioError] = {}
     try:
-        for transcript in transcribe([Path(entry.path) for entry in entries]):
+        for transcript in transcribe([as_source(entry.path) for entry in entries]):
             lines[entries[transcript.index].index] = write_json(transcript, WriterOptions())
     except TranscriptionError as ex:
         failures = {entries[place].index: failure for place, failure in ex.failures.items()}
@@ -90,8 +92,8 @@ def _do(job: ArchiveJob, shard: Shard, transcribe: Transcribe) -> Done:
     return Done(shard, len(failures), time.monotonic() - begin)
 
 
-def _give_up(paths: Sequence[Path]) -> Iterator[Transcript]:
+def _give_up(sources: Sequence[Path | RemoteFile]) -> Iterator[Transcript]:
     reason = f"{MAX_LOST} workers were lost on the shard that this file is in"
-    failures = {i: AudioError(str(path), reason) for i, path in enumerate(paths)}
-    raise TranscriptionError([None] * len(paths), failures)
+    failures = {i: AudioError(describe(source), reason) for i, source in enumerate(sources)}
+    raise TranscriptionError([None] * len(sources), failures)
     yield  # so that this is a generator, as all that transcribe

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -61,10 +62,16 @@ def _add(commands: Subparsers, name: str, help_: str) -> argparse.ArgumentParser
 def _add_create(commands: Subparsers) -> None:
     parser = _add(commands, "create", "list the files, and say how they are to be transcribed")
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="audio or video files, folders of them"
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="audio or video files, folders of them, or addresses (s3://...)",
     )
     parser.add_argument(
-        "--list", type=Path, metavar="FILE", help="a text file with a path in each line"
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="a text file with a path, or an address, in each line",
     )
     parser.add_argument(
         "--shard-hours",
@@ -119,19 +126,27 @@ def create(args: argparse.Namespace) -> int:
     from wavellama.archive.job import Pace, create_job
     from wavellama.checkpoints.hub import find_model
     from wavellama.files import ODD_NAMES, read_lines
-    from wavellama.pipeline.sources import find_files
 
     to_options(args)
     find_model(args.model)
     read_examples(args.examples)
     listed = [] if args.list is None else read_lines(args.list, ODD_NAMES)
-    files = find_files([*args.paths, *(Path(line) for line in listed if line)])
-    paths = [os.path.abspath(file.path) for file in files]
+    paths = [*dict.fromkeys(chain.from_iterable(map(_find, [*args.paths, *filter(None, listed)])))]
     pace = Pace(args.shard_hours * 3600, args.lease_seconds)
     job = create_job(args.job, paths, _portable(args), pace)
     hours = sum(shard.secs for shard in job.shards) / 3600
     print(f"{job.num_files} files, {hours:.1f} hours, {len(job.shards)} shards")
     return 0
+
+
+def _find(path: str) -> list[str]:
+    """Return the recordings that a path or an address means, as they are called anywhere."""
+    from wavellama.archive.addresses import is_address, list_recordings
+    from wavellama.pipeline.sources import find_files
+
+    if is_address(path):
+        return list_recordings(path)
+    return [os.path.abspath(file.path) for file in find_files([Path(path)])]
 
 
 def _portable(args: argparse.Namespace) -> dict[str, Any]:
@@ -161,7 +176,7 @@ def work(args: argparse.Namespace) -> int:
     job = ArchiveJob(args.job)
     if all(map(job.is_done, job.shards)):
         return show_status(args)
-    transcribe = _create_transcribe(job, args)
+    transcribe = create_transcribe(job, **vars(args))
     if args.worker is None:
         results = work(job, transcribe)
     else:
@@ -176,15 +191,18 @@ def work(args: argparse.Namespace) -> int:
     return _report(job)
 
 
-def _create_transcribe(job: ArchiveJob, args: argparse.Namespace) -> Transcribe:
-    """Load the model of a job, with the device and the threads of this worker."""
-    args = argparse.Namespace(**{**_UNSAID, **job.settings, **vars(args)})
+def create_transcribe(job: ArchiveJob, **machine: Any) -> Transcribe:
+    """Load the model of a job.
+
+    :param machine: ``device`` and ``threads`` of this worker, which may be None.
+    """
+    args = argparse.Namespace(**{**_UNSAID, **job.settings, **machine})
     options = to_options(args, in_order=False)
     examples = read_examples(args.examples)
     pipeline = create_pipeline(args)
 
-    def transcribe(paths: Sequence[Path]) -> Iterator[Transcript]:
-        return pipeline.stream_results(paths, options, examples=examples)
+    def transcribe(sources: Sequence[Any]) -> Iterator[Transcript]:
+        return pipeline.stream_results(sources, options, examples=examples)
 
     return transcribe
 

@@ -78,6 +78,9 @@ class ReaderOptions:
     max_bad_share: float = 0.0
     """The share of such utterances above which reading stops."""
 
+    shares_path: Path | None = None
+    """Where to draw how ``betas`` mix the data, as PNG."""
+
     num_accumulate: int = 1
     """Batches per step."""
 

@@ -1,4 +1,4 @@
-"""A picture of a data set: how long its utterances are, and how fast they are spoken."""
+"""Pictures of a data set: how long its utterances are, how fast they are spoken, how they mix."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wavellama.data.mixing import Mixture
 from wavellama.data.utterance import Utterance
 from wavellama.files import replacing
 
@@ -41,6 +42,22 @@ def plot_dataset(utterances: Sequence[Utterance], path: Path) -> None:
     axes[-1][1].set_xlabel("characters per second")
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=100)
+
+
+def plot_shares(mixture: Mixture, path: Path) -> None:
+    """Draw which share of an epoch each part has (bars), and has by the formula (lines), as PNG."""
+    parts = sorted(mixture.shares, reverse=True)
+    total = sum(mixture.num_draws.values())
+    figure = Figure(figsize=(8, 0.25 * len(parts) + 1), layout="constrained")
+    axis = figure.subplots()
+    names = [f"{part.corpus} {part.lang}" for part in parts]
+    axis.barh(names, [100 * mixture.num_draws[part] / total for part in parts], color="tab:blue")
+    formula = [100 * mixture.shares[part] for part in parts]
+    axis.plot(formula, names, "|", color="tab:orange", markersize=12, label="by the formula")
+    axis.set_xlabel("% of the rows of an epoch")
+    axis.legend()
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=100)
 
 
 def _draw(axis: Axes, values: Sequence[float], limit: float) -> None:

@@ -24,6 +24,7 @@ from wavellama.data.failures import Failures
 from wavellama.data.mixing import Mixture
 from wavellama.data.order import EpochOrder, PlannedBatch, Position, share_rows
 from wavellama.data.plan import Plan, Planner, ReaderOptions
+from wavellama.data.plot import plot_shares
 from wavellama.data.utterance import Utterance
 from wavellama.errors import AudioError, DataError
 from wavellama.text.words import join_texts
@@ -288,5 +289,7 @@ def create_batch_reader(
     planner = Planner(utterances, options)
     loader = BatchLoader(read_audio, utterances, tokenizer, options)
     mixture = Mixture(utterances, options.betas) if options.betas is not None else None
+    if mixture is not None and options.shares_path is not None and gangs.root.rank == 0:
+        plot_shares(mixture, options.shares_path)
     open_epoch = partial(EpochOrder, planner, options, mixture)
     return EpochReader(open_epoch, loader, gangs.dp, options)

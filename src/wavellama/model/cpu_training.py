@@ -21,12 +21,17 @@ def speed_up(encoder: Module) -> None:
     """Let an encoder train faster on a CPU; weights and their names stay as they are."""
     for parent in [*encoder.modules()]:
         for name, module in [*parent.named_children()]:
-            if type(module) is Dropout:
-                setattr(parent, name, QuickDropout(module.p))
-            elif type(module) is TorchSDPA and module.scale is None:
-                setattr(parent, name, QuickSDPA(module))
-            elif type(module) is Conv1d and module.kernel_size == (1,) and module.groups == 1:
-                setattr(parent, name, QuickPointwise(module))
+            setattr(parent, name, _quick(module))
+
+
+def _quick(module: Module) -> Module:
+    if type(module) is Dropout:
+        return QuickDropout(module.p)
+    if type(module) is TorchSDPA and module.scale is None:
+        return QuickSDPA(module)
+    if type(module) is Conv1d and module.kernel_size == (1,) and module.groups == 1:
+        return QuickPointwise(module)
+    return module
 
 
 @final

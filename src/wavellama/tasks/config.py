@@ -130,7 +130,7 @@ class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
     def reader_options(self, output_dir: Path, split: str, adapter: ModelAdapter) -> ReaderOptions:
         """Return how to read a split from start to end, with the metadata that a model needs.
 
-        :param output_dir: where to list bad audio.
+        :param output_dir: where to list bad audio, and to draw how the data are mixed.
         """
         return ReaderOptions(
             num_examples=adapter.num_examples,
@@ -139,6 +139,7 @@ class AsrDatasetSection(Checked, DatasetSection, SupportsStructure):
             model_languages=adapter.languages,
             failures_path=output_dir / f"bad_audio.{split}.jsonl",
             max_bad_share=self.max_bad_share,
+            shares_path=output_dir / "mixture.png",
             languages=cast("tuple[str, ...]", self.languages),
             batch_audio_secs=self.batch_audio_secs,
             min_audio_secs=self.min_audio_secs,
