@@ -27,7 +27,7 @@ class Worker:
 
     def __init__(self, folder: str) -> None:
         self.job = ArchiveJob(Path(folder))
-        self.transcribe = create_transcribe(self.job, device=None, threads=None)
+        self.transcribe = create_transcribe(self.job, {"device": None, "threads": None})
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Do the shard that a row names."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from math import inf
 from pathlib import Path
@@ -176,7 +176,7 @@ def work(args: argparse.Namespace) -> int:
     job = ArchiveJob(args.job)
     if all(map(job.is_done, job.shards)):
         return show_status(args)
-    transcribe = create_transcribe(job, **vars(args))
+    transcribe = create_transcribe(job, vars(args))
     if args.worker is None:
         results = work(job, transcribe)
     else:
@@ -191,7 +191,7 @@ def work(args: argparse.Namespace) -> int:
     return _report(job)
 
 
-def create_transcribe(job: ArchiveJob, **machine: Any) -> Transcribe:
+def create_transcribe(job: ArchiveJob, machine: Mapping[str, Any]) -> Transcribe:
     """Load the model of a job.
 
     :param machine: ``device`` and ``threads`` of this worker, which may be None.
