@@ -5,12 +5,15 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-draft=$(mktemp)
-trap 'rm -f "$draft"' EXIT
+draft=$(mktemp) here=$(mktemp)
+trap 'rm -f "$draft" "$here"' EXIT
 cat constraints.txt >"$draft" 2>/dev/null || true
 
+# On all platforms what there is for Linux on x86-64, where fairseq2 has its native package.
+printf '%s\n' fairseq2~=0.8.1 torchaudio==2.9.1 >"$here"
+
 compile() {
-  .venv/bin/uv pip compile pyproject.toml --extra dev --universal --only-binary :all: \
+  .venv/bin/uv pip compile pyproject.toml --extra dev --universal --overrides "$here" --only-binary :all: \
     --no-annotate --no-header --quiet --output-file "$draft" "$@" >/dev/null
 }
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from wavellama.fairseq2n import ensure_fairseq2n
 from wavellama.libsndfile import ensure_libsndfile
 
-ensure_libsndfile()  # before anything below can import fairseq2
+# before anything below can import fairseq2
+ensure_fairseq2n()
+ensure_libsndfile()
 
 __version__ = "0.1.0"
 
