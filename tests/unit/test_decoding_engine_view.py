@@ -174,7 +174,11 @@ def test_bfloat16_reads_prompts_with_the_weights_of_the_model(form: WeightForm) 
     assert native is not None
     assert rounded is not None
     caches = [engine.prefill([prompt.bfloat16()])[0] for engine in (native, rounded)]
+    for engine, cache in zip((native, rounded), caches, strict=True):
+        place = torch.tensor([[4]])
+        engine.extend_embedded(cache, prompt[None, :1], place, place)  # as a language is read
     assert torch.equal(caches[0].keys[-1], caches[1].keys[-1])
+    assert caches[0].keys[-1][:, :, 4].any()
     token, place = torch.tensor([[3]]), torch.tensor([[5]])
     first, second = (
         engine.extend(cache, token, place, place)
