@@ -103,9 +103,9 @@ def write_peft(adapter: Adapter, folder: Path) -> int:
     try:
         with replacing(folder) as part:
             part.mkdir()
-            save_file(
-                {_their_name(n): w for n, w in weights.items()}, part / WEIGHTS_FILE, metadata
-            )
+            ends = {n: ".weight" if n.endswith(tuple(_NAMES)) else "" for n in weights}
+            theirs = {_PREFIX + n + ends[n]: w for n, w in weights.items()}
+            save_file(theirs, part / WEIGHTS_FILE, metadata)
             config = _describe(adapter, weights)
             write_text(part / CONFIG_FILE, f"{json.dumps(config, indent=2)}\n")
     except OSError as ex:
@@ -134,7 +134,3 @@ def _our_name(name: str) -> str:
     name = name.removeprefix(_PREFIX)
     ends = {theirs: ours for ours, theirs in _NAMES.items() if name.endswith(theirs)}
     return next((name.removesuffix(theirs) + ours for theirs, ours in ends.items()), name)
-
-
-def _their_name(name: str) -> str:
-    return _PREFIX + name + (".weight" if name.endswith(tuple(_NAMES)) else "")

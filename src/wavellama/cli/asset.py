@@ -98,7 +98,12 @@ def show_asset(args: argparse.Namespace) -> int:
         raise UnknownNameError("card", args.name, known, " `wavellama asset list` prints all.")
     write_yaml(_chain(card), sys.stdout)
     if _kind(card) == "model":
-        write_yaml({"resolved": _resolve(card)}, sys.stdout)
+        from fairseq2.utils.structured import StandardValueConverter
+
+        from wavellama.checkpoints.hub import find_model
+
+        resolved = StandardValueConverter().unstructure(find_model(card).load_config())
+        write_yaml({"resolved": resolved}, sys.stdout)
     return 0
 
 
@@ -151,11 +156,3 @@ def _chain(card: AssetCard | None) -> dict[str, Any]:
         }
         card = card.base
     return chain
-
-
-def _resolve(card: AssetCard) -> object:
-    from fairseq2.utils.structured import StandardValueConverter
-
-    from wavellama.checkpoints.hub import find_model
-
-    return StandardValueConverter().unstructure(find_model(card).load_config())

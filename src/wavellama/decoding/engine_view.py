@@ -147,7 +147,10 @@ def read_weights(model: Wav2Vec2LlamaModel) -> DecoderWeights:
     attention = cast("Any", decoder.layers[0]).self_attn
     return DecoderWeights(
         embeddings=model.text_frontend.weight,
-        layers=[_read_layer(layer) for layer in decoder.layers],
+        layers=[
+            LayerWeights(**{name: layer.get_parameter(key) for name, key in _PARAMETERS.items()})
+            for layer in decoder.layers
+        ],
         norm=cast("Tensor", norm.weight),
         output=model.final_proj.weight,
         rotations=attention.pos_encoder.freqs[1:],  # the first row is that of padding
@@ -155,11 +158,6 @@ def read_weights(model: Wav2Vec2LlamaModel) -> DecoderWeights:
         num_key_value_heads=attention.num_key_value_heads,
         norm_eps=norm.eps,
     )
-
-
-def _read_layer(layer: Module) -> LayerWeights:
-    parameters = dict(layer.named_parameters())
-    return LayerWeights(**{name: parameters[key] for name, key in _PARAMETERS.items()})
 
 
 def _version(tensor: Tensor) -> tuple[object, ...]:

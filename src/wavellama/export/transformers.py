@@ -71,7 +71,10 @@ def write_transformers(source: ModelSource, folder: Path) -> list[Path]:
     is_llm = isinstance(config, Wav2Vec2LlamaConfig)
     size = config.target_vocab_size
     texts, added = read_vocabulary(source.load_tokenizer(), size), list(SPECIAL[:3])
-    extra = _extra_tokens(config) if isinstance(config, Wav2Vec2LlamaConfig) else []
+    extra: list[str] = []  # what follows the vocabulary: marker, audio, no language, languages
+    if isinstance(config, Wav2Vec2LlamaConfig):
+        codes = [LANGUAGE_TOKEN.format(code.lower()) for code in config.language_table]
+        extra = [_MARKER, _AUDIO, NO_LANGUAGE, *codes]
     weights = source.read_weights()
     content = theirs_of(config, weights)
     theirs = to_theirs(weights, config)
@@ -95,12 +98,6 @@ def write_transformers(source: ModelSource, folder: Path) -> list[Path]:
             {name: weight.contiguous() for name, weight in theirs.items()}, part, {"format": "pt"}
         )
     return sorted(folder.iterdir())
-
-
-def _extra_tokens(config: Wav2Vec2LlamaConfig) -> list[str]:
-    """Return what follows the vocabulary: marker, audio, no language, and the languages by rows."""
-    codes = [LANGUAGE_TOKEN.format(code.lower()) for code in config.language_table]
-    return [_MARKER, _AUDIO, NO_LANGUAGE, *codes]
 
 
 def _tokenizer(texts: list[str], added: list[tuple[int, str]]) -> dict[str, Any]:
