@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import shutil
-import sys
+import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import pytest
 import torch
-from fairseq2.runtime.dependency import DependencyContainer
-from torch.nn import Linear, Module
 
 from tests.e2e.forked import run_forked
-from tests.e2e.runs import metrics, weights
-from wavellama.errors import ConfigError
-from wavellama.model.adamw_8bit import AdamW8BitConfig, create_adamw_8bit
+from tests.e2e.runs import last_line, metrics, weights
 
-TRAIN: Final = ("recipe", "asr", "train", "toy_train", "--no-rich", "--output-dir")
-CONFIG: Final = (
-    *("--config", "del:optimizer.config", "optimizer.name=adamw_8bit", "optimizer.config.lr=0.002"),
-    *("regime.num_steps=4", "regime.validate_every_n_steps=2", "dataset.max_audio_secs=2"),
-    *("regime.checkpoint_every_n_steps=2", "regime.publish_metrics_every_n_steps=1"),
-)
+RECIPE: Final = """
+recipe: train
+model: {family: wav2vec2_llama, arch: tiny_lid}
+dataset: {name: toy_tones, max_audio_secs: 2, batch_audio_secs: 8}
+tokenizer: {name: toy_tokenizer}
+optimizer:
+  name: adamw_8bit
+  _set_: {config: {lr: 0.002, betas: [0.9, 0.98]}}
+seq2seq_generator: {name: wav2vec2_llama_beam, config: {nbest: 1, max_new_tokens: 5}}
+regime: {num_steps: 4, validate_every_n_steps: 2, checkpoint_every_n_steps: 2,
+         publish_metrics_every_n_steps: 1}
+"""
 
 
-def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    container = DependencyContainer()
-    container.register_instance(Module, Linear(1, 1))
-    with pytest.raises(ConfigError, match=r"pip install 'wavellama\[adamw-8bit\]'"):
-        create_adamw_8bit(container, AdamW8BitConfig())
+def _train(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return run_forked("recipe", "run", "recipe.yaml", "--output-dir", name, "--no-rich", cwd=folder)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_without_the_package_it_is_named(tmp_path: Path) -> None:
+    result = _train(tmp_path, "run")
+    assert result.returncode == 2
+    assert last_line(result).endswith("pip install 'wavellama[adamw-8bit]'.")
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_bit_by_bit_from_bytes(tmp_path: Path) -> None:
     reason = "not installed: pip install 'wavellama[adamw-8bit]'"
     pytest.importorskip("bitsandbytes", reason=reason)
-    result = run_forked(*TRAIN, tmp_path / "run", *CONFIG)
+    result = _train(tmp_path, "run")
     assert result.returncode == 0, result.stderr[-3000:]
     losses = [row["NLL Loss"] for row in metrics(tmp_path / "run", "train")]
     assert losses[-1] < losses[0]
@@ -49,7 +56,7 @@ def test_a_run_goes_on_bit_by_bit_from_bytes(tmp_path: Path) -> None:
 
     shutil.copytree(tmp_path / "run", tmp_path / "again")
     shutil.rmtree(tmp_path / "again/checkpoints/step_4")
-    result = run_forked(*TRAIN, tmp_path / "again", *CONFIG)
+    result = _train(tmp_path, "again")
     assert result.returncode == 0, result.stderr[-3000:]
     expected, actual = (weights(tmp_path / run, 4) for run in ("run", "again"))
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
