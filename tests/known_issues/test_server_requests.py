@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from tests.servers import serving
+from tests.unit.test_pipeline_inference import RATE
+from tests.unit.test_pipeline_live import speech
 from tests.unit.test_server_realtime_endpoint import talking
 from tests.unit.test_server_transcriptions import post
+from wavellama.server.realtime.ear import Ear, More, Started
+from wavellama.server.realtime.settings import first_record, to_settings
 
 DEEP = "[" * 100_000
 
@@ -60,6 +66,16 @@ def test_a_strategy_that_is_nested_deeply_means_nothing(client: TestClient) -> N
 def test_a_rate_of_thousands_of_digits_is_refused(client: TestClient) -> None:
     with talking(client, f"/v1/realtime?rate={'9' * 5_000}") as talk:
         assert talk.read("error")[0]["error"]["type"] == "invalid_request_error"
+
+
+def test_speech_without_a_pause_is_not_held() -> None:
+    turns = {"type": "server_vad", "silence_duration_ms": 60_000}
+    record = {**first_record("model", RATE), "turn_detection": turns}
+    ear, audio = Ear(to_settings(record), 0), speech()[: 20 * RATE]
+    heard = list(ear.hear(base64.b64encode((audio * 32_767).short().numpy().tobytes()).decode()))
+    samples = torch.cat([one.samples for one in heard if isinstance(one, Started | More)])
+    assert len(samples) > 15 * RATE, "all of it is one turn"
+    assert len(ear.take()) < 2 * RATE
 
 
 @pytest.mark.parametrize("given", ["Basic \u00e4", "Basic YWJj\u00ff", "Basic =", "Basic YQ"])

@@ -117,9 +117,8 @@ class Ear:
                 yield self._start(region.start)
             self._is_speech, self._free = False, self._held.end
             yield Stopped(self._begin + region.end)
-        if not self._is_speech:
-            kept = self._num_padding + seconds_to_samples(NOTICE_SECS)
-            self._held.drop_before(max(self._held.end - kept, self._free))
+        kept = 0 if self._is_speech else self._num_padding + seconds_to_samples(NOTICE_SECS)
+        self._held.drop_before(max(self._held.end - kept, self._free))
 
     def _start(self, start: int) -> Started:
         first = max(start - self._num_padding, self._held.start)
