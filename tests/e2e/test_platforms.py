@@ -52,7 +52,7 @@ def test_what_fairseq2_requires_comes_without_it(platform: str, python: str) -> 
     taken = _resolve(platform, python)
     assert not {"fairseq2", "fairseq2n", "editdistance"} & set(taken)
     assert {"torch", "torchaudio", "torcheval", "wandb"} <= set(taken)
-    assert taken["torch"] != "2.9.1"
+    assert "2.10" < taken["torch"] < "2.15"  # with the CUDA that torchaudio is built for
 
 
 def test_the_native_package_is_taken_where_it_exists() -> None:

@@ -280,8 +280,13 @@ def test_pieces_that_are_too_short_are_refused() -> None:
 # What stays as it was
 
 PROBE = """
-import sys, torch
+import sys, torch, warnings
 torch.set_num_threads(2)
+load = torch.jit.load
+def deprecated_load(*args, **kwargs):
+    warnings.warn("as newer versions of torch say", FutureWarning)
+    return load(*args, **kwargs)
+torch.jit.load = deprecated_load
 state = torch.get_rng_state()
 from wavellama.audio.vad import detect_speech
 detect_speech(torch.ones(16000))
@@ -291,8 +296,10 @@ assert not {"silero_vad", "onnxruntime"} & set(sys.modules)
 """
 
 
-def test_torchs_threads_and_random_numbers_are_left_alone() -> None:
-    subprocess.run([sys.executable, "-c", PROBE], check=True)
+def test_torchs_threads_and_random_numbers_are_left_alone_and_no_deprecation_is_told() -> None:
+    command = [sys.executable, "-c", PROBE]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "as newer versions of torch say" not in ended.stderr
 
 
 def test_other_defaults_of_torch_do_not_matter(sonnet: Tensor) -> None:

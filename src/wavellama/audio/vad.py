@@ -13,6 +13,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TypeAlias, final
+from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor
@@ -195,7 +196,9 @@ def _load_network() -> _Network:
     if package is None or package.origin is None:
         raise ConfigError("Voice detection needs the package silero-vad: pip install silero-vad.")
     file = Path(package.origin).parent / "data" / "silero_vad.jit"
-    model = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
+    with catch_warnings():
+        simplefilter("ignore", FutureWarning)  # newer versions of torch call this deprecated
+        model = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
     prefix = "_model."  # beside it lies one for 8 kHz
     weights = {
         name.removeprefix(prefix): weight
