@@ -243,6 +243,18 @@ async def _leave(app: Any, form: bytes, content_type: str, when: Event) -> list[
     return sent
 
 
+def noted_drop(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Return what is set when a client has been dropped."""
+    drop, dropped = Scheduler.drop, Event()
+
+    def noted(scheduler: Scheduler, client: Client) -> None:
+        drop(scheduler, client)
+        dropped.set()
+
+    monkeypatch.setattr(Scheduler, "drop", noted)
+    return dropped
+
+
 @pytest.mark.parametrize("stream", ["false", "true"])
 def test_the_work_of_a_client_that_leaves_is_dropped(
     monkeypatch: pytest.MonkeyPatch, stream: str
@@ -252,11 +264,13 @@ def test_the_work_of_a_client_that_leaves_is_dropped(
         request = client.build_request(
             "POST", TRANSCRIPTIONS, data=form, files={"file": ("a.wav", talk())}
         )
+        dropped = noted_drop(monkeypatch)
         monkeypatch.setattr("wavellama.server.transcriptions.PING_SECS", 0.05)
         leaving = _leave(client.app, request.read(), request.headers["content-type"], busy)
         with ThreadPoolExecutor(1) as pool:
             done = pool.submit(asyncio.run, leaving)
             assert busy.wait(60)
+            assert dropped.wait(60)
             free.set()
             done.result(60)
         assert sum(sizes) <= 2, "what was in the model then is all"
@@ -268,8 +282,7 @@ def test_the_work_of_a_client_that_leaves_is_dropped(
 def test_a_text_whose_client_leaves_is_not_written_to_its_end(
     monkeypatch: pytest.MonkeyPatch, stream: str
 ) -> None:
-    step, drop, third, dropped = ClipWriting.step, Scheduler.drop, Event(), Event()
-    num_steps = 0
+    step, third, num_steps = ClipWriting.step, Event(), 0
 
     def counted(writing: ClipWriting) -> list[tuple[Clip, Written]]:
         nonlocal num_steps
@@ -279,16 +292,12 @@ def test_a_text_whose_client_leaves_is_not_written_to_its_end(
             assert dropped.wait(60)
         return step(writing)
 
-    def noted(scheduler: Scheduler, client: Client) -> None:
-        drop(scheduler, client)
-        dropped.set()
-
     with serving() as client:
         form = {"stream": stream, "no_speech_threshold": "1"}
         request = client.build_request("POST", TRANSCRIPTIONS, data=form, files={"file": clip()})
         body, kind = request.read(), request.headers["content-type"]
         monkeypatch.setattr(ClipWriting, "step", counted)
-        monkeypatch.setattr(Scheduler, "drop", noted)
+        dropped = noted_drop(monkeypatch)
         monkeypatch.setattr("wavellama.server.transcriptions.PING_SECS", 0.05)
         asyncio.run(_leave(client.app, body, kind, third))
         assert num_steps == 3, "the step in which the client left is the last one"
