@@ -54,6 +54,7 @@ CANNOT: Final[Mapping[str, str]] = {
     "wavellama asset convert runs/llm_lora": "needs adapters; test_lora converts them",
     "wavellama asset convert wavellama_small": "takes a minute; test_in_onnx runs it",
     "pip install": "installs",
+    "uv pip install": "installs",
     "wavellama asset convert whisper-base": "needs a download; test_checkpoints_whisper converts",
 }
 """How the commands begin that cannot be run here, and why."""
