@@ -292,5 +292,7 @@ def test_examples_are_needed() -> None:
 
 def test_a_text_that_is_too_long_is_an_error() -> None:
     model = model_of("llm_asr")
-    with pytest.raises(ContextTooLongError):
+    with pytest.raises(
+        ContextTooLongError, match=rf"generation_length {model.max_generation_length}\b"
+    ):
         attention_times(model, batch_of(model), [4] * model.max_generation_length)
