@@ -29,9 +29,9 @@ own; and for what it still sends of a body when it has been answered."""
 UNREAD_SECS: Final = 60.0
 """How long a client may read nothing of what was sent."""
 
-MAX_CONNECTIONS: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+MAX_CONNECTIONS: Final = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] % 2**63, 2**16) // 2
 """Half of the files that may be open: the others are uploads, and connections before they are
-counted."""
+counted. Where there is no limit, this is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
