@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavellama.pipeline.devices import default_dtype
+from wavellama.pipeline.devices import default_dtype, find_device
 from wavellama.tasks.inference_config import EvalConfig, TranscribeConfig
 
 
@@ -22,3 +22,13 @@ def test_recipes_take_the_type_that_the_command_line_takes(
     """They took float32 on a GPU, where the command line took bfloat16."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     assert kls().model.dtype == (torch.bfloat16 if has_gpu else torch.float32)
+
+
+@pytest.mark.parametrize(("device", "is_tried"), [("mps", False), ("xpu:1", False), ("cuda", True)])
+def test_devices_that_torch_has_are_taken_and_untried_ones_named(
+    device: str, is_tried: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *shape, **_: zeros(*shape))  # it is there
+    assert find_device(device) == torch.device(device)
+    assert (f"No model of wavellama has run on {device} yet" in caplog.text) is not is_tried

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from typing import Final
 
 import torch
 
 from wavellama.errors import OptionError
 
+MEANT: Final = ("cpu", "cuda")
+"""Types of devices that the code is written for."""
+
+_log = logging.getLogger(__name__)
+
 
 def find_device(device: torch.device | str) -> torch.device:
-    """Return a device that is there and holds data; any other one is an OptionError."""
+    """Return a device that is there and holds data; any other one is an OptionError.
+
+    Whatever torch has is taken, such as mps or xpu; what has not been tried yet is said to be so.
+    """
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).tolist()
@@ -19,6 +29,8 @@ def find_device(device: torch.device | str) -> torch.device:
         raise OptionError(
             f"`device {device}` cannot be used ({reason}); choose cpu, or cuda if there is a GPU."
         ) from ex
+    if found.type not in MEANT:
+        _log.warning("No model of wavellama has run on %s yet; compare its texts with cpu.", found)
     return found
 
 
