@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from wavellama.decoding.step_decoder import ModuleStepDecoder
 from wavellama.engine import Engine, EngineStepDecoder, EngineVerifier, KeyValueCache
 from wavellama.search.beam import BeamSearch, SearchOptions
 from wavellama.search.greedy import GreedySearch
+from wavellama.search.running import SearchRun
 from wavellama.search.types import StepDecoder
 
 EOS = 2
@@ -85,22 +88,34 @@ def test_searches_equal_those_over_the_modules(
     assert_same(results, [expected[i] for i in order])
 
 
+def open_batches(
+    data: st.DataObject,
+    shape: Sizes,
+    batches: list[list[int]],
+    all_max_lens: list[list[int]],
+    beam_size: int,
+) -> tuple[Sequence[Callable[[], SearchRun[Any]]], list[list[Hypothesis]]]:
+    """Return what begins each batch, and what a batch finds alone in each of its rows."""
+    model = long_model(shape)
+    kind = GreedySearch(EOS) if beam_size == 1 else BeamSearch(SearchOptions(beam_size, EOS))
+    steps_ahead = data.draw(st.sampled_from([1, 3]))
+    engine, starts, expected = engine_of(model), [], []
+    for place, (lens, max_lens) in enumerate(zip(batches, all_max_lens, strict=True)):
+        prompts = create_prompts(model, lens, place)
+        decoder = EngineStepDecoder(engine, prompts, steps_ahead=steps_ahead)
+        starts.append(partial(kind.start, decoder, max_lens))
+        expected += kind.run(EngineStepDecoder(engine, prompts), max_lens)
+    return starts, expected
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data(), sizes(), st.lists(lens_of_short_rows, min_size=2, max_size=4), st.integers(1, 4))
 @torch.no_grad()
 def test_batches_that_join_find_what_they_find_alone(
     data: st.DataObject, shape: Sizes, batches: list[list[int]], beam_size: int
 ) -> None:
-    model = long_model(shape)
-    kind = GreedySearch(EOS) if beam_size == 1 else BeamSearch(SearchOptions(beam_size, EOS))
-    steps_ahead = data.draw(st.sampled_from([1, 3]))
-    engine, starts, expected = engine_of(model), [], []
-    for place, lens in enumerate(batches):
-        prompts = create_prompts(model, lens, place)
-        max_lens = [data.draw(st.integers(1, 12)) for _ in lens]
-        decoder = EngineStepDecoder(engine, prompts, steps_ahead=steps_ahead)
-        starts.append(partial(kind.start, decoder, max_lens))
-        expected += kind.run(EngineStepDecoder(engine, prompts), max_lens)
+    max_lens = [[data.draw(st.integers(1, 12)) for _ in lens] for lens in batches]
+    starts, expected = open_batches(data, shape, batches, max_lens, beam_size)
     delays = [data.draw(st.integers(0, 8)) for _ in batches[1:]]
     assert_same(search_joined(starts, delays), expected)
 
@@ -111,15 +126,8 @@ def test_batches_that_join_find_what_they_find_alone(
 def test_rows_that_leave_before_their_end_change_no_other(
     data: st.DataObject, shape: Sizes, batches: list[list[int]], beam_size: int
 ) -> None:
-    model = long_model(shape)
-    kind = GreedySearch(EOS) if beam_size == 1 else BeamSearch(SearchOptions(beam_size, EOS))
-    steps_ahead = data.draw(st.sampled_from([1, 3]))
-    engine, starts, expected = engine_of(model), [], []
-    for place, lens in enumerate(batches):
-        prompts, max_lens = create_prompts(model, lens, place), [12] * len(lens)
-        decoder = EngineStepDecoder(engine, prompts, steps_ahead=steps_ahead)
-        starts.append(partial(kind.start, decoder, max_lens))
-        expected += kind.run(EngineStepDecoder(engine, prompts), max_lens)
+    max_lens = [[12] * len(lens) for lens in batches]
+    starts, expected = open_batches(data, shape, batches, max_lens, beam_size)
     delays = [data.draw(st.integers(0, 4)) for _ in batches[1:]]
     rows = st.integers(0, len(expected) - 1)
     leaving = data.draw(st.dictionaries(rows, st.integers(1, 6), min_size=1))
